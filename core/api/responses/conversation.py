@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from modeldeck.core.api.openai.structure_schema import STRUCTURES, one_structure
 from modeldeck.core.api.responses.items import Item, messages_of, tools_in
 from modeldeck.core.api.responses.request_schema import AnswerBody, QuestionBody
 from modeldeck.core.api.responses.tools import ToolOffer, offer
@@ -44,30 +44,26 @@ def question(body: QuestionBody, items: Sequence[Item]) -> Question:
         raise InvalidRequest("There is nothing to answer.", "Send an input.")
     request = GenerateRequest(
         messages=messages,
-        json_schema=body.text.json_schema() if body.text is not None else None,
         strict_schema=body.text is None or body.text.is_strict,
         tools=offered.tools,
         tool_choice=offered.choice,
-        **_thinking(body),
+        template_options=body.chat_template_kwargs or {},
+        **body.thinking_asked(),
+        **(body.text.structure() if body.text is not None else {}),
     )
     return Question(request=request, offer=offered)
 
 
 def with_sampling(request: GenerateRequest, body: AnswerBody) -> GenerateRequest:
     """The request with how it is to be answered. Raises InvalidRequest."""
-    sampling = {name: value for name, value in body.sampling().items() if value is not None}
+    sampling = body.sampling()
+    followed = one_structure(
+        {name: sampling.pop(name) for name in STRUCTURES if name in sampling},
+        body.text.structure() if body.text is not None else {},
+    )
     if body.max_output_tokens is not None:
         sampling["max_tokens"] = body.max_output_tokens
-    return replace(request, logprobs=body.logprobs(), **sampling)
-
-
-def _thinking(body: QuestionBody) -> dict[str, Any]:
-    effort = body.reasoning.effort if body.reasoning is not None else None
-    if effort is None:
-        return {}
-    if effort == "none":
-        return {"thinking": False}
-    return {"thinking": True, "thinking_effort": effort}
+    return replace(request, logprobs=body.logprobs(), **followed, **sampling)
 
 
 def shortened(messages: Sequence[Message]) -> tuple[Message, ...] | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from modeldeck.core.api.openai.request_schema import Alternatives, Sampling, refuse
+from modeldeck.core.api.thinking import thinking_fields
 from modeldeck.core.errors import InvalidRequest
 
 ENCRYPTED = "reasoning.encrypted_content"
@@ -60,7 +61,6 @@ FIELDS: Mapping[str, FieldUse] = {
 }
 """Every field that OpenAI's client sends. `max_tool_calls` counts calls of hosted tools only."""
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 MostTokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=16)]
 
@@ -69,7 +69,8 @@ Metadata = Annotated[dict[str, str], msgspec.Meta(max_length=16)]
 class ReasoningOptions:
     """Whether and how much the model thinks."""
 
-    effort: Effort | None = None
+    effort: str | None = None
+    """`none` for not at all, else `minimal`, `low`, `medium`, `high`, `xhigh` or `max`."""
     summary: str | None = None
     """Echoed: the thought is always sent as it is, since nothing sums it up."""
     generate_summary: str | None = None
@@ -102,13 +103,13 @@ class TextOptions:
         """Whether a schema with a keyword that cannot be enforced is refused."""
         return self.format is None or self.format.strict is not False
 
-    def json_schema(self) -> dict[str, Any] | None:
-        """The schema that the answer must have; `{}` admits any object. Raises InvalidRequest."""
+    def structure(self) -> dict[str, Any]:
+        """What the answer must follow, as fields of a `GenerateRequest`. Raises InvalidRequest."""
         form = self.format
         if form is None or form.type == "text":
-            return None
-        if form.type == "json_object":
             return {}
+        if form.type == "json_object":
+            return {"json_schema": {}}
         if form.type != "json_schema":
             raise InvalidRequest(
                 f"text.format of type {form.type[:40]!r} is not supported.",
@@ -116,7 +117,7 @@ class TextOptions:
             )
         if form.schema is None:
             raise InvalidRequest("text.format has no schema.", "Send the schema.")
-        return form.schema
+        return {"json_schema": form.schema}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +136,28 @@ class QuestionBody(Sampling):
     tool_choice: str | dict[str, Any] | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
+    enable_thinking: bool | None = None
+    """Whether the model thinks, in the spelling of llama-server and vLLM; as the next two."""
+    thinking_budget: int | None = None
+    """Most tokens of thought; below 0 for no limit."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the model's chat template."""
     truncation: Literal["auto", "disabled"] | None = None
     """`auto` leaves out the oldest messages of a conversation that is too long."""
     conversation: Any = None
     """Refused: nothing is kept but answers."""
     prompt: Any = None
     """Refused: there are no stored prompts."""
+
+    def thinking_asked(self) -> dict[str, Any]:
+        """Fields of a `GenerateRequest`. Raises InvalidRequest for an unknown level."""
+        said = (self.chat_template_kwargs or {}).get("enable_thinking")
+        switch = self.enable_thinking
+        return thinking_fields(
+            switch=said if switch is None and isinstance(said, bool) else switch,
+            effort=self.reasoning.effort if self.reasoning is not None else None,
+            budget=self.thinking_budget,
+        )
 
     def check(self) -> None:
         """Raise InvalidRequest for what is not supported."""

@@ -42,6 +42,9 @@ class Place(pydantic.BaseModel):
     city: Literal["Oslo", "Bergen"]
 
 
+PLACE = {**Place.model_json_schema(), "additionalProperties": False}
+
+
 @pytest.fixture(scope="module")
 def stocked(shared_core: CoreProcess) -> str:
     """The address of a core that has the tiny model."""
@@ -136,6 +139,37 @@ async def test_tools_are_called_and_their_outputs_taken(client: AsyncOpenAI) -> 
     (custom,) = own.output
     assert custom.type == "custom_tool_call"
     assert (custom.name, custom.input) == ("weather", '{"city": "Paris"}')
+
+    form: Any = {"format": {"type": "json_schema", "name": "p", "schema": PLACE}}
+    called = await client.responses.create(**ASK, input="Will it rain?", tools=[WEATHER], text=form)
+    assert [item.type for item in called.output] == ["function_call"]
+    told = await client.responses.create(**ASK, input="count", tools=[WEATHER], text=form)
+    assert json.loads(told.output_text)["city"] in ("Oslo", "Bergen")
+
+
+async def test_thoughts_are_items_of_their_own(client: AsyncOpenAI) -> None:
+    whole = await client.responses.create(
+        **ASK, input="think", include=["reasoning.encrypted_content"]
+    )
+    thought, message = whole.output
+    assert thought.type == "reasoning"
+    assert message.type == "message"
+    assert [part.text for part in thought.summary] == ["hmm"]
+    assert [part.text for part in thought.content or ()] == ["hmm"]
+    assert whole.output_text == "done"
+    assert whole.usage is not None
+    assert whole.usage.output_tokens_details.reasoning_tokens > 0
+    async with client.responses.stream(**ASK, input="think") as stream:
+        kind = "response.reasoning_summary_text.delta"
+        deltas = [event.delta async for event in stream if event.type == kind]
+        final = await stream.get_final_response()
+    assert "".join(deltas) == "hmm"
+    assert final.output_text == "done"
+    turns: Any = [{"role": "user", "content": "think"}, thought.model_copy(), message]
+    again = await client.responses.create(
+        **ASK, input=[*turns, {"role": "user", "content": "count"}]
+    )
+    assert again.output_text == expected("count")
 
 
 async def test_answers_are_kept_until_they_are_deleted(client: AsyncOpenAI) -> None:

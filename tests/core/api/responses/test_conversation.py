@@ -103,6 +103,12 @@ def test_how_much_is_thought(reasoning: Any, thinking: tuple[Any, Any]) -> None:
     assert (made.thinking, made.thinking_effort) == thinking
 
 
+def test_other_spellings_of_thinking() -> None:
+    made = asked(enable_thinking=False, chat_template_kwargs={"x": 1}, thinking_budget=5)
+    assert (made.thinking, made.template_options, made.thinking_budget) == (False, {"x": 1}, 5)
+    assert asked(chat_template_kwargs={"enable_thinking": True}).thinking is True
+
+
 @pytest.mark.parametrize(
     ("text", "schema"),
     [
@@ -150,6 +156,7 @@ def test_log_probabilities_are_given_where_they_are_asked_for(
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"truncation": "sometimes"}, "truncation"),
         ({"reasoning": {"effort": "lots"}}, "effort"),
+        ({"text": {"format": {"type": "json_object"}}, "grammar": "root ::= x"}, "several"),
         ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "no schema"),
         ({"text": {"format": {"type": "grammar"}}}, "'grammar'"),
         ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
