@@ -124,10 +124,9 @@ async def served(
 
 
 async def test_who_asks_and_through_what_is_told(served: Served) -> None:
-    assert (await served.ask("read 2 say 2")).json()["usage"] == {
-        **{"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
-        "prompt_tokens_details": {"cached_tokens": 1},
-    }
+    usage = (await served.ask("read 2 say 2")).json()["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 2)
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 1}
     made = await served.deck.create_token("night", ["infer"], None, "test", priority="batch")
     bearer = {"Authorization": f"Bearer {made.secret}", "X-Modeldeck-Priority": "interactive"}
     await served.ask("say 1", headers=bearer)
