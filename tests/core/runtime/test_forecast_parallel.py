@@ -149,3 +149,16 @@ def test_the_cells_are_filled_in_order_and_written_at_once(sequences: int, cells
 def test_all_that_is_allocated_is_summed() -> None:
     taken = Filled(cells=1, sequences=1, kv_bytes=1, output_bytes=2, compute_bytes=4, peak_bytes=8)
     assert taken.allocated_bytes == 7
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_prompt_of_several_batches_is_read_where_one_without_an_output_aborts(
+    bench: Bench, tmp_path: Path
+) -> None:
+    options = LoadOptions(context_length=CONTEXT, batch_size=64, parallel=4)
+    ((path, _),) = cases(tmp_path, "chameleon", [options])
+    instance = await bench.loaded(Path(path), options)
+    await bench.fill(instance)
+    await bench.fill_at_once(instance, 4)
+    assert (bench.last(instance).context_used or 0) >= CONTEXT - 1
+    await bench.engines.unload(instance.id)

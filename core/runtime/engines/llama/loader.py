@@ -289,8 +289,7 @@ class LlamaLoader:
         batch = c.llama_n_ubatch(context)
         logged = c.llama_n_seq_max(context)  # the output buffer that the log tells of
         most = logged * (1 + (draft_tokens(options, batch) if options.draft_model else 0))
-        embedding = self.is_embedding(model, options)
-        if embedding:
+        if self.is_embedding(model, options):
             most = logged + batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return EvaluationShape(
@@ -309,7 +308,7 @@ class LlamaLoader:
             cache_wide=options.kv_cache_type == "f32",
             by_position=number("attention.indexer.block_size") > 0,
             graph=graph_of(c, context, most, logged),
-            all_outputs=embedding,
+            cut_by_sequence=logged > 1 and self.is_recurrent(model),
         )
 
     def _pooling(self, model: Any) -> int | None:
