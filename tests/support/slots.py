@@ -79,7 +79,8 @@ def batches(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
     for sequence in range(sequences):
         alone = [_prompt(sequence, position) for position in range(each // 2)]
         yield from _cut(alone, size)
-    rest = [_prompt(s, p) for p in range(each // 2, each) for s in range(sequences)]
+    # Not equally many of each: recurrent layers are evaluated with parts of such a batch.
+    rest = [_prompt(s, p) for s in range(sequences) for p in range(each // 2, each)]
     yield from _cut(rest, size)
     for step in range(ANSWER):
         yield [Row(65, each + step, sequence, True) for sequence in range(sequences)]

@@ -26,6 +26,7 @@ KINDS = (
     *("jamba", "falcon-h1"),  # both
     *("qwen3next", "kimi-linear", "minimax-01"),  # one request takes a larger buffer than several
 )
+RECURRENT = KINDS[5:]
 AT_ONCE = (1, 4, 8)
 CONTEXT = 512
 KIB, MIB = 1 << 10, 1 << 20
@@ -66,10 +67,12 @@ async def test_what_more_requests_take_is_what_llama_cpp_allocates(
             assert taken[n].sequences == what[1].parallel
             assert taken[n].cells == CONTEXT, "they share the cells"
             assert forecasts[n].kv_bytes == pytest.approx(taken[n].kv_bytes, abs=16 * KIB), what
-            more = forecasts[n].total_bytes - forecasts[first].total_bytes
-            allocated = taken[n].allocated_bytes - taken[first].allocated_bytes
-            # The graphs themselves are forecast too, and are not among the buffers.
-            assert more == pytest.approx(allocated, abs=MIB // 2), what
+        for fewer, more in ((first, first + 1), (first + 1, first + 2)):
+            if fewer == first and Path(some[first][0]).stem in RECURRENT:
+                continue  # several of them have a further graph, which is not among the buffers
+            forecast = forecasts[more].total_bytes - forecasts[fewer].total_bytes
+            allocated = taken[more].allocated_bytes - taken[fewer].allocated_bytes
+            assert forecast == pytest.approx(allocated, abs=MIB // 2), some[more]
     grown = {
         some[first][0]: forecasts[first + 2].kv_bytes - forecasts[first].kv_bytes
         for first in firsts
