@@ -306,7 +306,7 @@ class LlamaLoader:
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
-            by_position=number("attention.indexer.block_size") > 0,
+            by_position=number("attention.indexer.block_size") > 0 and logged == 1,
             graph=graph_of(c, context, most, logged),
             cut_by_sequence=logged > 1 and self.is_recurrent(model),
         )

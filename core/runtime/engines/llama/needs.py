@@ -49,8 +49,8 @@ class EvaluationShape:
     cache_wide: bool
     """Whether the KV cache has 32 bits."""
     by_position: bool = False
-    """Whether tokens are hidden by their position as well as by their cell (MiniMax M3): llama.cpp
-    plans with an empty cache, that is without positions (minimax-m3.cpp)."""
+    """Whether tokens are hidden by their position as well as by their cell (MiniMax M3, with one
+    sequence): llama.cpp plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """llama.cpp's own graph; None where it is not known."""
     cut_by_sequence: bool = False
