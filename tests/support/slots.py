@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,14 @@ def batches(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
     """Batches of at most `size` rows that fill the cells with `sequences`. Pure.
 
     The first half of each prompt is read alone, the second together with those of the others. Then
-    all write at once. As in an engine, batches in the middle of a prompt have no output.
+    all write at once. As in an engine, every batch has an output.
     """
     each = cells // sequences - ANSWER
     for sequence in range(sequences):
         alone = [_prompt(sequence, position) for position in range(each // 2)]
         yield from _cut(alone, size)
-    rest = [_prompt(s, p) for p in range(each // 2, each) for s in range(sequences)]
+    # Not equally many of each: recurrent layers are evaluated with parts of such a batch.
+    rest = [_prompt(s, p) for s in range(sequences) for p in range(each // 2, each)]
     yield from _cut(rest, size)
     for step in range(ANSWER):
         yield [Row(65, each + step, sequence, True) for sequence in range(sequences)]
@@ -87,7 +88,8 @@ def batches(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
 
 def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
     for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+        some = rows[start : start + size]
+        yield [*some[:-1], replace(some[-1], output=True)]
 
 
 def _prompt(sequence: int, position: int) -> Row:

@@ -87,8 +87,7 @@ def overhead(engine: Engine, small: tuple[int, int], large: tuple[int, int]) -> 
 
 async def _measure_peak(engine: Engine, path: Path, plan: Plan, measure: Measure) -> int:
     """Return a process's peak in bytes, less the engine's own count for the model."""
-    # The prompt is read in several batches, as a long one is.
-    options = LoadOptions(context_length=CONTEXT, batch_size=CONTEXT // 4)
+    options = LoadOptions(context_length=CONTEXT)
     lines: list[str] = []
     process = await EngineProcess.start(engine, lambda _level, text: lines.append(text))
     try:

@@ -26,6 +26,7 @@ KINDS = (
     *("jamba", "falcon-h1"),  # both
     *("qwen3next", "kimi-linear", "minimax-01"),  # one request takes a larger buffer than several
 )
+RECURRENT = KINDS[5:]
 AT_ONCE = (1, 4, 8)
 CONTEXT = 512
 KIB, MIB = 1 << 10, 1 << 20
@@ -66,10 +67,12 @@ async def test_what_more_requests_take_is_what_llama_cpp_allocates(
             assert taken[n].sequences == what[1].parallel
             assert taken[n].cells == CONTEXT, "they share the cells"
             assert forecasts[n].kv_bytes == pytest.approx(taken[n].kv_bytes, abs=16 * KIB), what
-            more = forecasts[n].total_bytes - forecasts[first].total_bytes
-            allocated = taken[n].allocated_bytes - taken[first].allocated_bytes
-            # The graphs themselves are forecast too, and are not among the buffers.
-            assert more == pytest.approx(allocated, abs=MIB // 2), what
+        for fewer, more in ((first, first + 1), (first + 1, first + 2)):
+            if fewer == first and Path(some[first][0]).stem in RECURRENT:
+                continue  # several of them have a further graph, which is not among the buffers
+            forecast = forecasts[more].total_bytes - forecasts[fewer].total_bytes
+            allocated = taken[more].allocated_bytes - taken[fewer].allocated_bytes
+            assert forecast == pytest.approx(allocated, abs=MIB // 2), some[more]
     grown = {
         some[first][0]: forecasts[first + 2].kv_bytes - forecasts[first].kv_bytes
         for first in firsts
@@ -149,3 +152,16 @@ def test_the_cells_are_filled_in_order_and_written_at_once(sequences: int, cells
 def test_all_that_is_allocated_is_summed() -> None:
     taken = Filled(cells=1, sequences=1, kv_bytes=1, output_bytes=2, compute_bytes=4, peak_bytes=8)
     assert taken.allocated_bytes == 7
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_prompt_of_several_batches_is_read_where_one_without_an_output_aborts(
+    bench: Bench, tmp_path: Path
+) -> None:
+    options = LoadOptions(context_length=CONTEXT, batch_size=64, parallel=4)
+    ((path, _),) = cases(tmp_path, "chameleon", [options])
+    instance = await bench.loaded(Path(path), options)
+    await bench.fill(instance)
+    await bench.fill_at_once(instance, 4)
+    assert (bench.last(instance).context_used or 0) >= CONTEXT - 1
+    await bench.engines.unload(instance.id)

@@ -99,7 +99,13 @@ class TokenBatch:
         sequences[row], outputs[row] = self._addresses[sequence], 0
 
     def evaluate(self) -> int:
-        """Evaluate the rows; returns what `llama_decode` does."""
+        """Evaluate the rows; returns what `llama_decode` does.
+
+        The last row has logits also where none is asked for, in the middle of a prompt: Chameleon
+        aborts without any, and llama.cpp keeps a further graph for batches without.
+        """
+        if not self.outputs:
+            self._outputs[self._rows - 1] = 1
         self._batch.n_tokens = self._rows
         return int(self._c.llama_decode(self._context, self._batch))
 

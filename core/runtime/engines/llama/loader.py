@@ -289,8 +289,7 @@ class LlamaLoader:
         batch = c.llama_n_ubatch(context)
         logged = c.llama_n_seq_max(context)  # the output buffer that the log tells of
         most = logged * (1 + (draft_tokens(options, batch) if options.draft_model else 0))
-        embedding = self.is_embedding(model, options)
-        if embedding:
+        if self.is_embedding(model, options):
             most = logged + batch
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return EvaluationShape(
@@ -307,9 +306,9 @@ class LlamaLoader:
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,
             cache_wide=options.kv_cache_type == "f32",
-            by_position=number("attention.indexer.block_size") > 0,
+            by_position=number("attention.indexer.block_size") > 0 and logged == 1,
             graph=graph_of(c, context, most, logged),
-            all_outputs=embedding,
+            cut_by_sequence=logged > 1 and self.is_recurrent(model),
         )
 
     def _pooling(self, model: Any) -> int | None:

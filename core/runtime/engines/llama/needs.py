@@ -18,10 +18,9 @@ CANDIDATE_BYTES = 12
 """For each token of the vocabulary, in each request that draws its tokens: number, score and
 probability (`llama_token_data`, llama.h). Of one request they are part of what a process takes
 besides (`modeldeck.core.schema.overhead`)."""
-GRAPHS = 3
-"""Graphs that a context keeps: the one it reserved its buffers with, and the last ones evaluated
-with an output and without (`gf_res_reserve` and `gf_res_prev`, llama-context.h). Without are parts
-of a prompt that go on in the next batch."""
+GRAPHS = 2
+"""Graphs that a context keeps: the one it reserved its buffers with, and the last evaluated with an
+output (`gf_res_reserve` and `gf_res_prev`, llama-context.h)."""
 GRAPH_BYTES = 450_000
 """Bytes of each where not known: one of 1024 steps, as most architectures have."""
 
@@ -50,12 +49,13 @@ class EvaluationShape:
     cache_wide: bool
     """Whether the KV cache has 32 bits."""
     by_position: bool = False
-    """Whether tokens are hidden by their position as well as by their cell (MiniMax M3): llama.cpp
-    plans with an empty cache, that is without positions (minimax-m3.cpp)."""
+    """Whether tokens are hidden by their position as well as by their cell (MiniMax M3, with one
+    sequence): llama.cpp plans with an empty cache, that is without positions (minimax-m3.cpp)."""
     graph: Graph | None = None
     """llama.cpp's own graph; None where it is not known."""
-    all_outputs: bool = False
-    """Whether every token has an output, as when embedding."""
+    cut_by_sequence: bool = False
+    """Whether llama.cpp cuts a batch into parts with equally many tokens of each of its sequences,
+    as recurrent layers need: some parts have no output, and those have a graph of their own."""
 
 
 def work_bytes(figures: EvaluationShape) -> int:
@@ -90,5 +90,5 @@ def besides_bytes(figures: EvaluationShape) -> int:
     mask = 4 * figures.batch * longest if figures.by_position else 0
     outputs = 4 * figures.outputs * figures.output_width
     outputs += CANDIDATE_BYTES * figures.vocabulary * (figures.sequences - 1)
-    graphs = GRAPHS - figures.all_outputs
+    graphs = GRAPHS + figures.cut_by_sequence
     return graph.work_bytes + graphs * graph.bytes + graph.table_bytes + cells + mask + outputs
