@@ -39,10 +39,10 @@ _CLIENT_HEADER = re.compile(r"(?:x-|anthropic-|openai-|idempotency-)[a-z0-9-]{1,
 MOST_HEADERS = 60
 """Asked headers that a preflight may get allowed; OpenAI's client asks for about 10."""
 UNTYPED = (
-    *("/api/", "/v1/"),
+    *("/api/", "/v1/", "/v2/", "/rerank"),
     *("/tokenize", "/detokenize", "/apply-template"),
 )
-"""Paths of the APIs of Ollama, OpenAI, Anthropic and llama-server, whose servers do not look at
+"""Paths of the APIs of Ollama, OpenAI, Anthropic, Cohere and llama-server, which do not look at
 Content-Type."""
 SHOWN_HEADERS = "etag, retry-after, x-request-id, request-id, x-should-retry"
 """Response headers that pages may read, besides the CORS-safelisted ones."""

@@ -136,6 +136,8 @@ CURL = {"user_agent": "curl/8.5.0", "content_type": "application/x-www-form-urle
         ("/api/chat", "localhost:5323", {"user_agent": "litellm/1.1"}, True),
         ("/v1/chat/completions", "127.0.0.1:5323", {}, True),
         ("/api/chat", "[::1]:5323", CURL, True),
+        ("/rerank", "localhost", CURL, True),
+        ("/tokenize", "localhost", CURL, True),
         ("/api/chat", "localhost", {"content_type": "text/plain"}, False),
         ("/api/chat", "deck.example:1000", CURL, False),
         ("/deck/models", "localhost", CURL, False),
