@@ -67,8 +67,8 @@ def work_bytes(figures: EvaluationShape) -> int:
     of context, 64 MiB.
 
     >>> work_bytes(EvaluationShape(cells=((4096, 32),), batch=512, heads=16, outputs=0,
-    ...                    output_width=4096, widest=4096, weight_bits=16, flash=False,
-    ...                    cache_wide=False)) >> 20
+    ...                    output_width=4096, vocabulary=32000, sequences=1, widest=4096,
+    ...                    weight_bits=16, flash=False, cache_wide=False)) >> 20
     64
     """
     bits = figures.weight_bits
