@@ -30,6 +30,7 @@ READS = {
     "core/runtime/planning/calibration_models.py": "files that it makes itself",
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
+    "core/runtime/engines/llama/prefix_files.py": "our own files, in a folder of the state",
     "core/runtime/engines/mlx/types.py": "a file of an installed package",
 }
 """Modules that may open files themselves, and which ones."""
