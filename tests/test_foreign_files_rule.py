@@ -41,7 +41,7 @@ THREADS = {
     "core/api/http/websocket.py": "compresses messages",
     "core/api/route_table.py": "makes the OpenAPI document",
     "core/api/listener.py": "looks a host name up, before anything is served",
-    "core/formats/gguf.py": "parses bytes",
+    "core/formats/gguf_parser.py": "parses bytes",
     "core/catalog/hub.py": "our own folder of answers of the Hub",
     "core/service/loading/options.py": "a file of this package",
     "core/service/loading/fit.py": "asks the kernel for memory",

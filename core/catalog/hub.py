@@ -25,8 +25,8 @@ from modeldeck.core.catalog import model_card, records
 from modeldeck.core.catalog.range_reader import RangeReader
 from modeldeck.core.catalog.response_cache import ResponseCache
 from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
-from modeldeck.core.formats import gguf, safetensors
-from modeldeck.core.formats.gguf import GgufHeader
+from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats.gguf_parser import GgufHeader
 from modeldeck.core.formats.hub_names import check_blob, check_repo, check_revision
 from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.schema import Card, Format, RepoFile, Repository, SearchHit, SearchResult
@@ -38,7 +38,7 @@ ANSWERS_LIMIT = 64 << 20
 HEADERS_LIMIT = 256 << 20
 """Bytes of cached headers: about fifty models of 5 MB each."""
 PARALLEL_HEADERS = 4
-"""Headers that are read at once: each may take `gguf.MAX_HEADER` of memory."""
+"""Headers that are read at once: each may take `gguf_parser.MAX_HEADER` of memory."""
 FOLDER_LIMIT = 256 << 20
 """Maximum bytes of the headers of one MLX model's files; real ones take some 10 MB."""
 FIRST_BYTES = 256 << 10
@@ -166,7 +166,7 @@ class HubClient:
             return await self._remote.read(repo, revision, file, offset, length)
 
         async with self._header_slots:
-            header, data = await gguf.read_remote(fetch, file.size_bytes)
+            header, data = await gguf_parser.read_remote(fetch, file.size_bytes)
         await asyncio.to_thread(self._headers.put, data, *key)
         return header, data
 
@@ -282,6 +282,6 @@ class HubClient:
 def _parse_cached(data: bytes) -> GgufHeader | None:
     """Parse a cached header; None if it is damaged, so that it is read again."""
     try:
-        return gguf.parse(data)
+        return gguf_parser.parse(data)
     except Corrupt:
         return None

@@ -18,7 +18,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.demo.models import parameters, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import parameters, write_gguf, write_mlx
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from modeldeck.core.demo.reranker import write_reranker
 from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END, THINKING_TEMPLATE

@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldeck.core.demo.models import missing_package
+from modeldeck.core.demo.model_writer import missing_package
 from modeldeck.core.demo.vocabulary import ASSISTANT, BEGIN, CHAINS, END, Vocabulary, forms
 
 if TYPE_CHECKING:

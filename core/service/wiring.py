@@ -25,7 +25,7 @@ from modeldeck.core.config.config import Config, Problem
 from modeldeck.core.config.paths import Paths
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.queue import DownloadQueue
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.memory import probe
 from modeldeck.core.network.failures import shown
 from modeldeck.core.network.proxy_selector import ProxySelector
@@ -69,7 +69,7 @@ from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
 from modeldeck.core.service.model_users import ModelUsers
 from modeldeck.core.service.sampler import ResourceSampler
-from modeldeck.core.service.undo import UndoLog
+from modeldeck.core.service.undo_log import UndoLog
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
@@ -396,4 +396,4 @@ class ServiceParts:
 
 def _check_gguf(path: Path) -> None:
     """Raise Corrupt for a file that is not GGUF, or is shorter than its header says. Blocks."""
-    gguf.check_size(gguf.read(path), path.stat().st_size)
+    gguf_parser.check_size(gguf_parser.read(path), path.stat().st_size)

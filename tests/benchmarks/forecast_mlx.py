@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.model_writer import write_mlx
 from modeldeck.core.formats import safetensors
 from modeldeck.core.memory import estimate, probe
 from modeldeck.core.runtime.planning.calibration import calibrate

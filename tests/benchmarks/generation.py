@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.schema import LoadOptions
 from tests.support.process import CoreProcess

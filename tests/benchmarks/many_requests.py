@@ -39,7 +39,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.schema import LoadOptions
 from tests.benchmarks.generation import START_S, loaded_core
 

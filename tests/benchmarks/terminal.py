@@ -38,7 +38,7 @@ import psutil
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from tests.benchmarks import peers
 from tests.benchmarks.first_paint import EMPTY

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from tests.support.process import CoreProcess
 
 pytestmark = pytest.mark.timeout(480)  # the first test may have to wait for pip

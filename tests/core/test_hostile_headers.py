@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from modeldeck.core.catalog import records
-from modeldeck.core.demo.models import write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import write_gguf, write_mlx
 from modeldeck.core.errors import Corrupt, DeckError
-from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats import gguf_parser, safetensors
 
 SLOWEST_S = 1.0
 
@@ -98,7 +98,7 @@ def survive(check: Check, inputs: Callable[[random.Random], bytes], count: int, 
 
 def outcome(pieces: list[bytes]) -> object:
     """The header that comes in these pieces, None, or the words of the refusal."""
-    parser, found = gguf.Parser(), None
+    parser, found = gguf_parser.Parser(), None
     try:
         for piece in pieces:
             if (found := parser.feed(piece)) is not None:
@@ -110,7 +110,7 @@ def outcome(pieces: list[bytes]) -> object:
 
 def test_mutated_gguf_headers(tmp_path: Path) -> None:
     (path,) = write_gguf(tmp_path / "m.gguf", "F16")
-    found = gguf.read(path)
+    found = gguf_parser.read(path)
     # Without its vocabulary, so that what is changed is what is read.
     pairs = [
         struct.pack("<Q", len(key)) + key.encode() + struct.pack("<II", 4, value)
@@ -131,7 +131,7 @@ def test_mutated_gguf_headers(tmp_path: Path) -> None:
     counts = struct.pack("<IQQ", 3, len(tensors), len(pairs))
     # The long array comes last: most of the changes are to be elsewhere.
     data = b"GGUF" + counts + b"".join([*pairs[:-2], pairs[-1], pairs[-2], *tensors]) + bytes(64)
-    assert gguf.parse(data) is not None
+    assert gguf_parser.parse(data) is not None
 
     def check(changed: bytes) -> None:
         """In pieces it must be what it is as a whole."""

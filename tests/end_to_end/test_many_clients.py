@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from tests.support.process import CoreProcess
 
 from .conftest import PATIENCE_S, Api

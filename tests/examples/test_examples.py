@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.client import Client
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.schema.state import State
 from tests.support.process import CoreProcess
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.model_writer import write_mlx
 
 
 def gguf_of(arrays: int, kind: int, length: int, values: bytes) -> bytes:

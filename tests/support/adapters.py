@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.demo.models import missing_package, write_json, write_safetensors
+from modeldeck.core.demo.model_writer import missing_package, write_json, write_safetensors
 
 LAYER = "self_attn.o_proj"
 RANK = 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modeldeck.core.demo.models import missing_package
+from modeldeck.core.demo.model_writer import missing_package
 from modeldeck.core.demo.vocabulary import BEGIN, END, Vocabulary
 from modeldeck.core.errors import EngineFailed
 from tests.support.recipes import DEFAULTS, MOE, NEWER, PRESETS, SILENT, TOKENS, UNFIT, Value

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.demo.models import write_gguf, write_json, write_mlx
+from modeldeck.core.demo.model_writer import write_gguf, write_json, write_mlx
 from modeldeck.core.demo.repositories import OWNER
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from modeldeck.core.formats.safetensors import INDEX

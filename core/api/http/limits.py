@@ -16,7 +16,8 @@ class ConnectionLimits:
     body_bytes: int = 1 << 20
     """One body; our largest is a model's record of a few KiB. Routes can have their own limit."""
     asking_bytes: int = 64 << 20
-    """One body of a route that asks a model: it may hold a long text, or images."""
+    """One body of a route that asks a model: it may hold a long text, or images. A core sets it to
+    `api.body_limit_bytes`."""
     held_bytes: int = 256 << 20
     """Bodies held by all connections together, being read or until they are answered."""
     connections: int = 800

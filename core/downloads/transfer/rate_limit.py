@@ -1,5 +1,7 @@
 """Limits on bytes per second: one for all downloads, and one for each job.
 
+Which limit is in force, `core/service/bandwidth.py` decides.
+
 Theory of operation. A connection calls `admit` before it receives and `spend` with the count after.
 Spent bytes must be paid off in time before the next is admitted, so the average is exact for any
 number of connections and any size of their reads. A job's limiter has that of all downloads as its

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from modeldeck.core.errors import Corrupt, StorageFailed
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.runtime.engines.chat import knows_tools, thinks
 from modeldeck.core.runtime.engines.thinking_switches import can_switch_off
 from modeldeck.core.schema import Format
@@ -68,7 +68,7 @@ def read(path: Path, format: Format) -> Template | None:
 
 
 def _from_header(path: Path) -> str | None:
-    return gguf.read(path).text(KEY)
+    return gguf_parser.read(path).text(KEY)
 
 
 def _from_folder(folder: Path) -> str | None:

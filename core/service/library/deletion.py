@@ -43,7 +43,7 @@ from modeldeck.core.schema import (
 )
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.service.undo import UndoLog
+from modeldeck.core.service.undo_log import UndoLog
 from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
 logger = logging.getLogger(__name__)

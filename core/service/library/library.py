@@ -23,7 +23,7 @@ from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import DeckError, NotFound, StorageTimeout
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.formats.hub_names import is_commit
 from modeldeck.core.formats.unique_names import (
@@ -367,7 +367,7 @@ class ModelLibrary:
         """Read the header of a remote GGUF file; return it and its bytes. Raises as `selection`."""
         if (url := selection.url) is None:
             return await self._hub.read_header(selection.repo, selection.revision, file)
-        return await gguf.read_remote(partial(self._source.read, url), file.size_bytes)
+        return await gguf_parser.read_remote(partial(self._source.read, url), file.size_bytes)
 
     def files(self, model: Model, *, every_revision: bool) -> Iterator[tuple[str, list[str]]]:
         """Yield the cached revisions of a downloaded model, each with the paths of its files."""

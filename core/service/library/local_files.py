@@ -15,7 +15,7 @@ from pathlib import Path
 from modeldeck.core.cache.scan import scan
 from modeldeck.core.catalog import listing
 from modeldeck.core.errors import DeckError, InvalidRequest
-from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats import gguf_parser, safetensors
 from modeldeck.core.formats.hub_names import is_web
 from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
 from modeldeck.core.schema import CachedSnapshot, Format, Model
@@ -185,7 +185,7 @@ def read_facts(path: Path, format: Format) -> HeaderFacts:
             parameters=folder.parameters,
             capabilities=chat_templates.capabilities(chat_templates.read(path, format)),
         )
-    header = gguf.read(path)
+    header = gguf_parser.read(path)
     template = header.text(chat_templates.KEY)
     return HeaderFacts(
         context_length=header.context_length,

@@ -28,7 +28,7 @@ from modeldeck.core.errors import (
     Forbidden,
     HubUnavailable,
 )
-from modeldeck.core.formats import gguf, imaging, safetensors
+from modeldeck.core.formats import gguf_parser, imaging, safetensors
 from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.memory import estimate
 from modeldeck.core.runtime.engines.mlx import types as mlx_types
@@ -245,7 +245,7 @@ class Forecaster:
         headers: list[tuple[GgufHeader, bytes]] = []
         for part in parts:
             headers.append(await self._library.read_header(selection, part))
-            if sum(len(data) for _, data in headers) > gguf.MAX_HEADER:
+            if sum(len(data) for _, data in headers) > gguf_parser.MAX_HEADER:
                 raise EngineFailed("The headers of its files are larger than those of any model.")
         _check_kind(headers[0][0])
         return tuple(
@@ -325,7 +325,7 @@ def _stat(path: str | Path, *, folder: bool = False) -> os.stat_result:
 def _read_header(path: Path) -> GgufHeader:
     """Read the header of a GGUF file. Raises EngineFailed."""
     try:
-        return _check_kind(gguf.read(path))
+        return _check_kind(gguf_parser.read(path))
     except OSError as error:
         raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
     except DeckError as error:

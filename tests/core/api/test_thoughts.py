@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.demo.vocabulary import THOUGHT
 from tests.support.process import CoreProcess
 

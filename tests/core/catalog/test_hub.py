@@ -10,7 +10,7 @@ from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.records import parameters
 from modeldeck.core.catalog.variants import find
 from modeldeck.core.demo.hub import STRANGER, TOKEN, DemoHub
-from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.model_writer import write_mlx
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import (
     Corrupt,
@@ -21,7 +21,7 @@ from modeldeck.core.errors import (
     InvalidRequest,
     NotFound,
 )
-from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats import gguf_parser, safetensors
 from modeldeck.core.schema import RepoFile
 
 Maker = Callable[..., HubClient]
@@ -43,7 +43,7 @@ async def make(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Maker]:
 
 async def header_of(
     client: HubClient, repo: str, label: str
-) -> tuple[gguf.GgufHeader, bytes, RepoFile]:
+) -> tuple[gguf_parser.GgufHeader, bytes, RepoFile]:
     found = await client.repository(repo)
     variant = find(found.variants, label)
     assert variant is not None
@@ -200,7 +200,7 @@ async def test_damaged_answers_on_disk_are_asked_anew(make: Maker, tmp_path: Pat
             path.write_bytes(b"{")
     assert await make().repository("deck/tiny-GGUF") == before
     header, data, _ = await header_of(make(), "deck/tiny-GGUF", "Q8_0")
-    assert header == gguf.parse(data)
+    assert header == gguf_parser.parse(data)
 
 
 async def read_mlx(client: HubClient, repo: str) -> safetensors.MlxFolder:
@@ -288,10 +288,10 @@ async def test_a_header_is_read_without_the_file(
 ) -> None:
     header, data, file = await header_of(make(), "deck/padded-GGUF", "F16")
     path = demo_models / "padded-GGUF" / file.path
-    assert header == gguf.read(path)
+    assert header == gguf_parser.read(path)
     assert path.read_bytes()[: len(data)] == data
     sent = sum(exchange.bytes_sent for exchange in hub.log if exchange.origin == "storage")
-    assert sent < 2 * gguf.FIRST_READ < path.stat().st_size
+    assert sent < 2 * gguf_parser.FIRST_READ < path.stat().st_size
 
 
 async def test_a_header_is_fetched_once_and_stands_without_a_network(
@@ -305,7 +305,7 @@ async def test_a_header_is_fetched_once_and_stands_without_a_network(
 async def test_a_server_without_ranges_is_read_from_its_start(make: Maker, hub: DemoHub) -> None:
     hub.ranges = False
     header, data, _ = await header_of(make(), "deck/padded-GGUF", "F16")
-    assert header == gguf.parse(data)
+    assert header == gguf_parser.parse(data)
 
 
 @pytest.mark.parametrize(("token", "error"), [(None, Gated), (STRANGER, Gated), (TOKEN, None)])

@@ -19,7 +19,7 @@ from modeldeck.core.catalog.hub_token import stored
 from modeldeck.core.demo.hub import TOKEN, DemoHub
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.schema import RepoFile
 from tests.support.absurd_headers import gguf_of, large_table, many_arrays
 
@@ -319,9 +319,9 @@ async def test_absurd_headers_hold_up_neither_the_loop_nor_the_memory(
 def test_the_pieces_of_a_header_are_read_once(arrays: int, length: int) -> None:
     """However many pieces it comes in, the work for each byte is the same."""
     data = gguf_of(arrays, 8, length, (struct.pack("<Q", 2) + b"ab") * length)
-    whole = gguf.parse(data)
+    whole = gguf_parser.parse(data)
     assert whole is not None
-    parser, began = gguf.Parser(), time.thread_time()
+    parser, began = gguf_parser.Parser(), time.thread_time()
     found = [parser.feed(data[at : at + 512]) for at in range(0, len(data), 512)]
     assert time.thread_time() - began < 3  # 2,300 pieces; read anew each time, a minute
     assert found[-1] == whole

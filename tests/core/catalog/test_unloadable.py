@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.catalog import unloadable
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.formats.gguf_header import GgufHeader, TensorInfo
 from tests.support.adapters import write_gguf_adapter
 from tests.support.recipes import UNFIT
@@ -43,9 +43,9 @@ def test_each_kind_is_called_what_it_is(made: GgufHeader, words: str | None) -> 
 
 
 def test_a_real_adapter_and_a_real_model(tmp_path: Path, demo_models: Path) -> None:
-    adapter = gguf.read(write_gguf_adapter(tmp_path / "a.gguf"))
+    adapter = gguf_parser.read(write_gguf_adapter(tmp_path / "a.gguf"))
     assert unloadable.by_header(adapter) is not None
-    model = gguf.read(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    model = gguf_parser.read(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
     assert unloadable.by_header(model) is None
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 
 import modeldeck.core.demo.answers
-import modeldeck.core.demo.models
+import modeldeck.core.demo.model_writer
 import modeldeck.core.demo.repository
 import modeldeck.core.demo.vocabulary
 import tests.support.architectures
@@ -30,7 +30,7 @@ from modeldeck.core.runtime.engines.text import byte_characters
     [
         modeldeck.core.demo.answers,
         tests.support.architectures,
-        modeldeck.core.demo.models,
+        modeldeck.core.demo.model_writer,
         modeldeck.core.demo.repository,
         modeldeck.core.demo.vocabulary,
     ],
@@ -84,7 +84,7 @@ def test_the_long_answer_is_long_and_the_loop_has_no_end() -> None:
 def test_the_words_need_neither_numpy_nor_gguf() -> None:
     # The command line names topics without them.
     code = (
-        "import sys, modeldeck.core.demo.models, modeldeck.core.demo.hub;"
+        "import sys, modeldeck.core.demo.model_writer, modeldeck.core.demo.hub;"
         "print(sorted({'numpy', 'gguf', 'llama_cpp', 'mlx'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

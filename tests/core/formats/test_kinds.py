@@ -12,10 +12,10 @@ import pytest
 from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import write_mlx
+from modeldeck.core.demo.model_writer import write_mlx
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import Corrupt, DeckError, EngineFailed
-from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats import gguf_parser, safetensors
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.schema import ModelSeed
@@ -95,7 +95,7 @@ async def test_a_pointer_in_a_clone_is_called_one(deck: Deck, tmp_path: Path) ->
     path = tmp_path / "m.gguf"
     await asyncio.to_thread(path.write_bytes, POINTER)
     with pytest.raises(Corrupt, match="Git LFS pointer") as refused:
-        gguf.read(path)
+        gguf_parser.read(path)
     assert "git lfs pull" in refused.value.remedy
     with pytest.raises(DeckError, match="Git LFS pointer"):
         await deck.create_model(ModelSeed(unique=str(path)), "test")

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import write_mlx
-from modeldeck.core.formats import gguf
+from modeldeck.core.demo.model_writer import write_mlx
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.formats.safetensors import MlxConfig, read_folder
 from modeldeck.core.memory import estimate
 from modeldeck.core.memory.estimate import (
@@ -140,7 +140,7 @@ async def test_the_formula_comes_near_the_engines_own_plan(demo_models: Path) ->
                 LoadOptions(),
             ):
                 exact = await bench.engines.plan(path, options)
-                guess = from_header(gguf.read(path), options, path.stat().st_size)
+                guess = from_header(gguf_parser.read(path), options, path.stat().st_size)
                 assert not guess.exact
                 assert guess.kv_bytes == pytest.approx(exact.kv_bytes, abs=LOGGED)
                 assert guess.total_bytes == pytest.approx(exact.total_bytes, rel=0.05)

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.demo.model_writer import TOPICS, expected
 from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.runtime.process.frames import MAX_BYTES
 from modeldeck.core.schema import (

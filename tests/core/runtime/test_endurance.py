@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.schema import LoadOptions
 from tests.support.bench import Bench, alive
 

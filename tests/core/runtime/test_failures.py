@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import (
     Cancelled,
     Conflict,

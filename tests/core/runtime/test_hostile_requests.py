@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_gguf, write_mlx
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, Message, Tool
 from tests.support.bench import PATIENCE_S, Bench, about

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState

@@ -22,7 +22,7 @@ from modeldeck.core.concurrency import DaemonThreadPool
 from modeldeck.core.config import config
 from modeldeck.core.downloads.transfer.partial_file import PartialFile
 from modeldeck.core.errors import DeckError, StorageTimeout
-from modeldeck.core.formats import gguf, safetensors
+from modeldeck.core.formats import gguf_parser, safetensors
 from modeldeck.core.network.certificates import CertificateStore
 from modeldeck.core.runtime.engines.llama import adapters, files
 from modeldeck.core.runtime.engines.mlx import engine
@@ -121,7 +121,7 @@ def a_cache(tmp_path: Path, pipe: Path) -> HubCache:
 
 
 READERS: dict[str, Callable[[Path, Path], Any]] = {
-    "gguf header": lambda pipe, _: gguf.read(pipe),
+    "gguf header": lambda pipe, _: gguf_parser.read(pipe),
     "custom model": lambda pipe, _: entries.from_seed(ModelSeed(unique=str(pipe)), "http://hub"),
     "MLX config": lambda _, tmp: safetensors.read_folder(folder_with_pipe(tmp, "config.json")),
     "MLX weights": lambda _, tmp: safetensors.read_folder(

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
-from modeldeck.core.runtime.engines.llama.admission import Admission
 from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
 from modeldeck.core.runtime.engines.llama.batch import (
     DONE,
@@ -24,6 +23,7 @@ from modeldeck.core.runtime.engines.llama.batch import (
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.prefix_files import PrefixFiles
+from modeldeck.core.runtime.engines.llama.slot_choice import Admission
 from modeldeck.core.runtime.engines.llama.slots import Slot, SlotMemory
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from anthropic import AsyncAnthropic
 
-from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.demo.model_writer import TOPICS, expected
 from modeldeck.core.demo.vocabulary import THOUGHT
 from tests.support.process import CoreProcess
 

@@ -14,7 +14,7 @@ from ollama import AsyncClient, ResponseError
 
 from modeldeck.core.api.http.messages import convert
 from modeldeck.core.api.ollama.schema import OllamaChatBody, conversation
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.formats.unique_names import spellings
 from tests.support.process import CoreProcess

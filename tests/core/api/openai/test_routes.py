@@ -17,7 +17,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from modeldeck.core.config.config import Config
-from modeldeck.core.demo.models import TOPICS, expected
+from modeldeck.core.demo.model_writer import TOPICS, expected
 from modeldeck.core.errors import Busy, DeckError, EngineFailed
 from modeldeck.core.schema import (
     Chunk,

@@ -16,7 +16,7 @@ import pydantic
 import pytest
 from openai import AsyncOpenAI
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from tests.contract.old_clients import installed
 from tests.support.process import CoreProcess
 

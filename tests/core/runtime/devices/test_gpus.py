@@ -22,7 +22,7 @@ from modeldeck.core.config.config import Config
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import EngineFailed
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.runtime.planning.planner import HeaderFile
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import LoadPlanned, PlanLoad
@@ -202,7 +202,7 @@ def test_all_layers_on_two_devices_never_take_more_than_was_forecast(
 def header(path: Path) -> HeaderFile:
     """What is known of a file that is not downloaded."""
     data = path.read_bytes()
-    start = data[: gguf.read(path).data_offset]
+    start = data[: gguf_parser.read(path).data_offset]
     return HeaderFile(name=path.name, key=path.name, data=start, size=len(data))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import Busy, Cancelled, Conflict, InvalidRequest, NotFound
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 from tests.support.bench import PATIENCE_S, Bench, about, alive, model
@@ -44,7 +44,7 @@ async def test_load_options_change_how_not_what(
 
 
 async def test_a_template_that_refuses_is_told(bench: Bench, tiny: Path, tmp_path: Path) -> None:
-    from modeldeck.core.demo.models import write_gguf
+    from modeldeck.core.demo.model_writer import write_gguf
 
     template = "{{ raise_exception('only one message') if messages|length > 1 else 'x' }}"
     (path,) = write_gguf(tmp_path / "strict.gguf", chat_template=template)
@@ -62,7 +62,7 @@ async def test_a_template_that_refuses_is_told(bench: Bench, tiny: Path, tmp_pat
 async def test_a_model_without_a_template_is_asked_in_chatml_and_that_is_logged(
     bench: Bench, tmp_path: Path
 ) -> None:
-    from modeldeck.core.demo.models import write_gguf
+    from modeldeck.core.demo.model_writer import write_gguf
 
     (path,) = write_gguf(tmp_path / "bare.gguf", chat_template=None)
     instance = await bench.loaded(path)
@@ -90,7 +90,7 @@ async def test_embeddings_are_near_for_near_texts(bench: Bench, demo_models: Pat
 async def test_a_long_text_is_embedded_piece_by_piece_where_its_last_token_stands_for_it(
     bench: Bench, tmp_path: Path
 ) -> None:
-    from modeldeck.core.demo.models import write_gguf
+    from modeldeck.core.demo.model_writer import write_gguf
 
     (path,) = write_gguf(tmp_path / "last.gguf", pooling=3, chat_template=None)
     text = "count " * 200

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import modeldeck.core.runtime.engines.harmony
-from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_gguf, write_mlx
 from modeldeck.core.demo.vocabulary import CHAT_TEMPLATE
 from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.chat import turns

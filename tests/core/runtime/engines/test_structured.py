@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected, write_gguf
+from modeldeck.core.demo.model_writer import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (
     Chunk,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_gguf, write_mlx
 from modeldeck.core.demo.vocabulary import THINKING_TEMPLATE, THOUGHT
 from modeldeck.core.runtime.engines.thought_guide import ENOUGH
 from modeldeck.core.schema import Chunk, GenerateRequest, Instance, Message, Tool

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.errors import EngineFailed
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.formats.safetensors import read_folder
 from modeldeck.core.memory import probe
 from modeldeck.core.runtime.planning import calibration, calibration_models
@@ -48,7 +48,7 @@ def test_two_measurements_tell_base_and_slope(
 def test_the_calibration_models_have_the_sizes_they_claim(tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
     calibration_models.write_gguf(path, 1000)
-    header = gguf.read(path)
+    header = gguf_parser.read(path)
     assert (header.architecture, header.vocab_size) == ("llama", 1257)
     assert header.file_size == path.stat().st_size
     assert path.stat().st_blocks * 512 < path.stat().st_size, "the weights are a hole"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.errors import EngineFailed, ShuttingDown, StorageFailed
-from modeldeck.core.formats import gguf
+from modeldeck.core.formats import gguf_parser
 from modeldeck.core.runtime.engines.llama.log import buffers
 from modeldeck.core.runtime.engines.llama.needs import CELL_BYTES
 from modeldeck.core.runtime.planning import planner
@@ -33,7 +33,7 @@ def headers(*paths: Path) -> tuple[HeaderFile, ...]:
     """What is known of files that are not downloaded: their beginnings and sizes."""
     found = []
     for path in paths:
-        data = path.read_bytes()[: gguf.read(path).data_offset]
+        data = path.read_bytes()[: gguf_parser.read(path).data_offset]
         found.append(HeaderFile(name=path.name, key=path.name, data=data, size=path.stat().st_size))
     return tuple(found)
 
@@ -51,7 +51,7 @@ async def test_a_plan_says_what_a_load_takes(
     besides = forecast.compute_bytes - taken.compute_bytes - taken.output_bytes
     cells = CELL_BYTES * (instance.context_length or 0)
     assert cells - 2 * LOGGED <= besides <= cells + 2 * LOGGED + (17 << 20)
-    assert forecast.weights_bytes == gguf.read(tiny).weights_bytes
+    assert forecast.weights_bytes == gguf_parser.read(tiny).weights_bytes
     assert forecast.total_bytes == sum(
         (
             forecast.weights_bytes,

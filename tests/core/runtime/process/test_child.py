@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest_asyncio
 
-from modeldeck.core.demo.models import expected, write_gguf
+from modeldeck.core.demo.model_writer import expected, write_gguf
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (

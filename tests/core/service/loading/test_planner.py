@@ -14,7 +14,7 @@ import pytest
 from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import (
     DeckError,
     EngineFailed,

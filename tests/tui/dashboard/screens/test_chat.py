@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Markdown, TextArea
 
 from modeldeck.core.client.client import Client
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.schema import Chunk, InstanceState, LoadOptions
 from modeldeck.tui.dashboard.screens.chat.messages import partners, temperature
 from modeldeck.tui.dashboard.screens.chat.screen import ChatView

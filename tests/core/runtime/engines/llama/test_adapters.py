@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_gguf, write_mlx
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.schema import GenerateRequest, Instance, KvCacheType, LoadOptions, Lora, Message
 from tests.support.adapters import write_gguf_adapter, write_mlx_adapter

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import expected, write_gguf
+from modeldeck.core.demo.model_writer import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Message
 from tests.support.bench import Bench

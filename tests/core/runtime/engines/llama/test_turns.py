@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import expected, write_gguf
+from modeldeck.core.demo.model_writer import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.llama import batch, context, sampler, turns
 from modeldeck.core.runtime.engines.llama.turns import chunk_length, prompt_rows

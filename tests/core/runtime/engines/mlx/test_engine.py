@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_mlx
 from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
 from modeldeck.core.formats.safetensors import read_folder
 from modeldeck.core.runtime.process import engine_process

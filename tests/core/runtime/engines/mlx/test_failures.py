@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import EngineFailed, EngineMissing
 from modeldeck.core.runtime.instance import load_watchdog
 from modeldeck.core.runtime.platforms import is_apple_silicon, mlx_remedy, preferred_format

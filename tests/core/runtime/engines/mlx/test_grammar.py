@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.demo.models import expected, write_mlx
+from modeldeck.core.demo.model_writer import expected, write_mlx
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.runtime.engines.mlx.grammar import make_vocabulary
 from modeldeck.core.runtime.grammar.answer_grammar import of_gbnf

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.mlx.engine import MlxEngine
 from modeldeck.core.runtime.process.messages import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from modeldeck.core.demo.models import expected
+from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import Cancelled, InvalidRequest
 from modeldeck.core.runtime.engines.mlx.answer import SEED
 from modeldeck.core.runtime.engines.mlx.order import CROWDED

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from modeldeck.core.errors import Conflict, NotFound
-from modeldeck.core.service.undo import KEPT, UndoLog
+from modeldeck.core.service.undo_log import KEPT, UndoLog
 
 
 async def test_the_newest_goes_first_and_each_once() -> None:

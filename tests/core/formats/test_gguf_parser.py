@@ -7,10 +7,10 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeck.core.demo.models import write_gguf
+from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.errors import Corrupt, StorageFailed
-from modeldeck.core.formats import gguf
-from modeldeck.core.formats.gguf import GgufHeader, check_size, parse, read, read_remote
+from modeldeck.core.formats import gguf_parser
+from modeldeck.core.formats.gguf_parser import GgufHeader, check_size, parse, read, read_remote
 
 U32, STRING, ARRAY, U64, F32, BOOL = 4, 8, 9, 10, 6, 7
 
@@ -61,7 +61,7 @@ def whole(data: bytes) -> GgufHeader:
 def test_block_sizes_are_those_of_the_format() -> None:
     theirs = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
     del theirs[9]  # Q8_1, never stored: the package says 40 bytes, ggml's block_q8_1 has 36
-    assert {kind: gguf._BLOCKS[kind] for kind in theirs} == theirs
+    assert {kind: gguf_parser._BLOCKS[kind] for kind in theirs} == theirs
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ async def test_a_remote_header_takes_few_bytes_and_comes_back_as_they_are(tmp_pa
     assert head == data[: found.data_offset]
     assert len(asked) >= 2
     assert all(offset + length <= len(data) for offset, length in asked)
-    assert sum(length for _, length in asked) < len(head) + gguf.NEXT_READ
+    assert sum(length for _, length in asked) < len(head) + gguf_parser.NEXT_READ
 
 
 async def test_a_remote_file_that_ends_too_soon_is_refused() -> None:
@@ -274,7 +274,7 @@ async def test_a_remote_file_that_ends_too_soon_is_refused() -> None:
 
 
 async def test_a_remote_header_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf, "MAX_HEADER", 6 << 20)
+    monkeypatch.setattr(gguf_parser, "MAX_HEADER", 6 << 20)
     fetched = 0
     start = header(array("a", STRING, 1 << 22, b""))
 
@@ -285,4 +285,4 @@ async def test_a_remote_header_that_never_ends_is_given_up(monkeypatch: pytest.M
 
     with pytest.raises(Corrupt, match="too long"):
         await read_remote(fetch, 1 << 40)
-    assert fetched <= gguf.MAX_HEADER + gguf.NEXT_READ
+    assert fetched <= gguf_parser.MAX_HEADER + gguf_parser.NEXT_READ

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.demo.models import TOPICS, expected, parameters, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import TOPICS, expected, parameters, write_gguf, write_mlx
 from modeldeck.core.errors import DeckError
 
 LLAMA = """
