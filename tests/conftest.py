@@ -61,7 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
     os.environ["MODELDECK_RUNTIME_CALIBRATE"] = "false"  # seconds for each core with a new home
+    os.environ["MODELDECK_RUNTIME_STOP_LOOPS"] = "false"  # the tiny models repeat what is asked for
     os.environ["MLX_DISABLE_COMPILE"] = "1"  # else mlx compiles kernels for seconds, per process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_environment() -> Iterator[None]:
+    """The environment as it was before each module: an engine in the tests' own process sets some."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

