@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def same_environment() -> Iterator[None]:
-    """The environment as it was before each module: an engine in the tests' own process sets some."""
+    """The environment as it was before each module: an engine in the same process sets some."""
     before = dict(os.environ)
     yield
     os.environ.clear()

@@ -110,7 +110,7 @@ async def test_a_killed_engine_is_told_and_nobody_waits_for_ever(api: Api) -> No
         loops = await begun(http, 2)
         topics = TOPICS * 5
         asked = [asyncio.create_task(text_of(http, topic)) for topic in topics]
-        await live(http, lambda found: len(found) >= 6)
+        await live(http, lambda found: len(found) >= 2)  # of the short ones some may have ended
         (instance,) = (await http.get("/deck/state")).json()["instances"]
         os.kill(instance["pid"], signal.SIGKILL)
         ends = await asyncio.gather(*loops, return_exceptions=True)

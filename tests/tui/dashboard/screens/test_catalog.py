@@ -337,10 +337,10 @@ async def test_a_gated_repository_says_where_and_how(screen: Any, hub: DemoHub) 
     async with screen("catalog") as at:
         await search(at, "gated", "deck/gated-GGUF")
         await at.sees("gated", f"{hub.url}/deck/gated-GGUF"[:30], "hf auth login")
-        await at.sees("deck/gated-GGUF is gated: its")  # the planner's word on it
+        await at.sees("deck/gated-GGUF is gated: it")  # the planner's word on it
         catalog(at).requests.repeat_fits()
         await at.until(lambda: not [w for w in at.app.workers if w.group == "fits"])
-        assert "deck/gated-GGUF is gated: its" in at.text
+        assert "deck/gated-GGUF is gated: it" in at.text
         await at.press("enter", "d")
         await at.until(lambda: any("gated" in m.text for m in at.app.messages))
 
