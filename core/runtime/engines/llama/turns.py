@@ -18,7 +18,6 @@ from modeldeck.core.runtime.engines.llama.batch import (
     NO_ROOM,
     Logits,
     TokenBatch,
-    set_abort_callback,
 )
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
@@ -118,7 +117,6 @@ class Turns:
         self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=limit)
         self.memory.cache.files = files
         self._batch = TokenBatch(c, context, slots, vocabulary)
-        self._abort = set_abort_callback(c, context, flag)
         self._draft = draft
         self._flag = flag
         self._log = log

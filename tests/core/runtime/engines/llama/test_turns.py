@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.demo.model_writer import expected, write_gguf
-from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.errors import Cancelled, InvalidRequest
 from modeldeck.core.runtime.engines.llama import batch, context, sampler, turns
 from modeldeck.core.runtime.engines.llama.turns import chunk_length, prompt_rows
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, Tool
@@ -221,6 +221,18 @@ def test_an_answer_with_a_seed_is_the_same_beside_others(
     told = engine.together([plain(words(60)), *drawn, plain(words(50))])
     assert all_alike(told[1:3], alone)
     assert told[1].waits == ["an answer with a seed is written alone"]
+
+
+def test_reading_a_text_to_embed_is_cancelled(
+    demo_models: Path, engines: list[EngineTurns]
+) -> None:
+    path = demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf"
+    engine = EngineTurns(path, LoadOptions(embedding=True, threads=1))
+    engines.append(engine)
+    assert engine.engine.embed("a b c").tokens
+    engine.flag.set()
+    with pytest.raises(Cancelled):
+        engine.engine.embed("a b c")
 
 
 def test_signs_of_tools_are_text_only_in_the_answer_that_has_tools(
