@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp as c
 
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.vocabulary import make_vocabulary
@@ -153,3 +154,17 @@ def test_the_vocabulary_knows_text_signs_and_ends(model: Model) -> None:
         else:
             assert made.is_special_token(token)
     assert made.decode_bytes(made.tokenize_str("One two three")) == b"One two three"
+
+
+def test_a_chain_that_cannot_be_made_leaves_nothing(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    for name in [name for name in dir(c) if name.startswith("llama_sampler_") and "init" in name]:
+        make = getattr(c, name)
+        monkeypatch.setattr(
+            c, name, lambda *a, name=name, make=make: (made.append(name), make(*a))[1]
+        )
+    with pytest.raises(InvalidRequest, match="this model has"):
+        chain(model, None, logit_bias={1 << 30: 1.0}, repeat_penalty=1.1)
+    assert made == []
