@@ -3,7 +3,7 @@
 import ctypes
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,17 @@ def test_a_chain_that_cannot_be_made_leaves_nothing(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    for name in [name for name in dir(c) if name.startswith("llama_sampler_") and "init" in name]:
-        make = getattr(c, name)
-        monkeypatch.setattr(
-            c, name, lambda *a, name=name, make=make: (made.append(name), make(*a))[1]
-        )
+
+    def noting(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            made.append(name)
+            return make(*given)
+
+        return noted
+
+    for name in dir(c):
+        if name.startswith("llama_sampler_") and "init" in name:
+            monkeypatch.setattr(c, name, noting(name, getattr(c, name)))
     with pytest.raises(InvalidRequest, match="this model has"):
         chain(model, None, logit_bias={1 << 30: 1.0}, repeat_penalty=1.1)
     assert made == []
