@@ -21,7 +21,6 @@ from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
 from modeldeck.core.api.names import public_name
 from modeldeck.core.api.responses.answer import AnswerObject, new_id
 from modeldeck.core.api.responses.conversation import (
-    input_items,
     question,
     shortened,
     with_sampling,
@@ -95,8 +94,8 @@ async def count_tokens(deck: Deck, request: Request) -> Response:
     """Count the tokens of an input, as the model's template writes it; loads the model."""
     body = request.parse(QuestionBody)
     model = deck.model(body.model)
-    items, _ = conversation_so_far(deck.answers.store, body, request.owner)
-    query = TokenQuery(request=question(body, items).request, count_only=True)
+    earlier, items, _ = conversation_so_far(deck.answers.store, body, request.owner)
+    query = TokenQuery(request=question(body, earlier + items).request, count_only=True)
     requester = request.requester("openai", body.priority)
     found = await deck.tokenize(model, query, requester, keep_alive_s=body.keep_alive_s())
     return json_response(InputTokenCount(input_tokens=found.count))
@@ -113,12 +112,12 @@ class InputTokenCount:
 def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
     """Everything about a request that can be known before its model is asked. Raises DeckError."""
     model = deck.model(body.model)
-    items, previous = conversation_so_far(deck.answers.store, body, request.owner)
+    earlier, items, previous = conversation_so_far(deck.answers.store, body, request.owner)
     asked, offer = None, ToolOffer()
     body.check()
     body.keep_alive_s()
     if not body.loads_only:
-        made = question(body, items)
+        made = question(body, earlier + items)
         asked, offer = with_sampling(made.request, body), made.offer
     begun = AnswerObject.begun(
         body, public_name(model, deck.state.models), id=new_id("resp"), created_at=int(time.time())
@@ -129,7 +128,7 @@ def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
         model=model,
         request=asked,
         events=AnswerEvents(begun, offer, encrypted=ENCRYPTED in (body.include or ())),
-        inputs=[] if body.loads_only else listed(input_items(body)),
+        inputs=[] if body.loads_only else listed(items),
         previous=previous,
         owner=request.owner,
         requester=request.requester("openai", body.priority),

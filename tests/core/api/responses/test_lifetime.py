@@ -242,6 +242,21 @@ async def test_a_conversation_goes_on_by_its_id(start: Start) -> None:
     )
 
 
+async def test_references_are_kept_as_what_they_refer_to(start: Start) -> None:
+    """Vercel's AI SDK refers to every earlier item of the conversation in each request."""
+    deck, client = await start(HELLO)
+    reference = {"type": "item_reference", "id": (await post(client))["output"][0]["id"]}
+    two = await post(client, input=[reference, {"role": "user", "content": "a"}])
+    listed = (
+        await client.get(f"/responses/{two['id']}/input_items", params={"order": "asc"})
+    ).json()
+    assert [item["type"] for item in listed["data"]] == ["message", "message"]
+    await post(client, input=[{"id": reference["id"]}, {"role": "user", "content": "b"}])
+    assert [m.content for m in deck.asked[-1].messages] == ["Hello", "b"]
+    await post(client, input="c", previous_response_id=two["id"])
+    assert [m.content for m in deck.asked[-1].messages] == ["Hello", "a", "Hello", "c"]
+
+
 async def test_the_input_is_listed_in_pages(start: Start) -> None:
     _, client = await start()
     items = [{"role": "user", "content": str(number)} for number in range(5)]
