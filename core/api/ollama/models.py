@@ -31,12 +31,11 @@ from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import LOADED
 from modeldeck.core.storage.foreign_files import in_file_thread
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
-
-LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 NEVER = timedelta(days=100 * 365)
 """Expiry of a model that stays loaded: Ollama's client shows over 20 years as `Forever`."""
