@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import (
     EVENTS,
     Request,
@@ -82,12 +83,14 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
     """
     asked = prepared(deck, request.parse(AnswerBody), request)
     deck.answers.cancel_abandoned(asked.owner, asked.model.id)
+    thinking = asked.request.thinking if asked.request is not None else None
+    headers = thinking_notice(asked.model, thinking)
     if asked.body.stream:
-        return await _stream(asked)
+        return replace(await _stream(asked), headers=headers)
     async with _chunks(asked) as chunks:
         asked.events.add(await collected(chunks))
     asked.keep()
-    return json_response(asked.events.answer)
+    return json_response(asked.events.answer, headers=headers)
 
 
 async def count_tokens(deck: Deck, request: Request) -> Response:

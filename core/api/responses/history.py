@@ -30,7 +30,8 @@ def conversation_so_far(
 ) -> tuple[list[Item], list[Item], StoredAnswer | None]:
     """The items of earlier answers, those of the request, and the answer that it goes on from.
 
-    References are replaced by what they refer to. Raises PreviousAnswerNotFound, and InvalidRequest for references to items that are not kept.
+    References are replaced by what they refer to. Raises PreviousAnswerNotFound, and InvalidRequest
+    for references to items that are not kept.
     """
     previous = None
     earlier: list[Item] = []

@@ -181,10 +181,11 @@ def test_a_thought_that_is_not_shown_is_in_its_signature() -> None:
 
 def test_signs_of_life_begin_with_the_opening() -> None:
     writer = EventWriter(id="msg_1", model="m", rules=USUAL)
-    data = writer.alive()
+    data = writer.alive() or b""
     assert told(data) == START
     assert writer.alive() == PING
-    data += PING + writer.feed(Chunk(text="Hi")) + writer.alive() + writer.feed(last())
+    data += PING + writer.feed(Chunk(text="Hi")) + PING + writer.feed(last())
+    assert writer.alive() is None
     assert accumulated(told(data)).content[0].text == "Hi"
 
 
