@@ -20,6 +20,7 @@ from modeldeck.core.api.http.messages import (
 )
 from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
 from modeldeck.core.api.names import public_name
+from modeldeck.core.api.openai.field_table import RESPONSE, parsed
 from modeldeck.core.api.responses.answer import AnswerObject, new_id
 from modeldeck.core.api.responses.conversation import (
     question,
@@ -81,7 +82,7 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
     unless the client asks the model again, so that it can come back for the rest: `GET` with
     `stream` and `starting_after`.
     """
-    asked = prepared(deck, request.parse(AnswerBody), request)
+    asked = prepared(deck, parsed(request, AnswerBody, RESPONSE), request)
     deck.answers.cancel_abandoned(asked.owner, asked.model.id)
     thinking = asked.request.thinking if asked.request is not None else None
     headers = thinking_notice(asked.model, thinking)

@@ -242,6 +242,14 @@ async def test_a_conversation_goes_on_by_its_id(start: Start) -> None:
     )
 
 
+async def test_fields_that_a_chat_refuses_are_refused(start: Start) -> None:
+    deck, client = await start()
+    for fields in ({"ignore_eos": True}, {"min_tokens": 5}, {"lora": [{"id": 0}]}):
+        refused = await client.post("/responses", json={**ASK, **fields})
+        assert (refused.status_code, deck.asked) == (400, [])
+    await post(client, ignore_eos=False, min_tokens=0)
+
+
 async def test_references_are_kept_as_what_they_refer_to(start: Start) -> None:
     """Vercel's AI SDK refers to every earlier item of the conversation in each request."""
     deck, client = await start(HELLO)
