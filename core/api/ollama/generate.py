@@ -41,8 +41,8 @@ from modeldeck.core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
-from modeldeck.core.api.ollama.truncation import shorter
 from modeldeck.core.api.openai.field_table import parsed
+from modeldeck.core.api.truncation import shorter
 from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TextVector
 

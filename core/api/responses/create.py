@@ -24,13 +24,13 @@ from modeldeck.core.api.openai.field_table import RESPONSE, parsed
 from modeldeck.core.api.responses.answer import AnswerObject, new_id
 from modeldeck.core.api.responses.conversation import (
     question,
-    shortened,
     with_sampling,
 )
 from modeldeck.core.api.responses.events import AnswerEvents
 from modeldeck.core.api.responses.history import conversation_so_far, listed, stored
 from modeldeck.core.api.responses.request_schema import ENCRYPTED, AnswerBody, QuestionBody
 from modeldeck.core.api.responses.tools import ToolOffer
+from modeldeck.core.api.truncation import shorter
 from modeldeck.core.errors import ContextExceeded
 from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model, Requester, TokenQuery
 from modeldeck.core.service.answers.running import RunningAnswer
@@ -38,9 +38,6 @@ from modeldeck.core.service.answers.store import StoredAnswer
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
-
-MOST_CUTS = 16
-"""How often a conversation is shortened; then it has 3 % of its characters left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +191,7 @@ async def _opened(
     asked: Asked, request: GenerateRequest, keep: float | None, stack: AsyncExitStack
 ) -> AsyncIterator[Chunk]:
     """The pieces of an answer, to a shorter conversation where that is needed and wanted."""
-    for cuts_left in reversed(range(MOST_CUTS)):
+    while True:
         reply = await stack.enter_async_context(
             asking(asked.deck, asked.model, request, asked.requester, keep_alive_s=keep)
         )
@@ -202,13 +199,12 @@ async def _opened(
             return reply.chunks
         try:
             return _only(await anext(reply.chunks), reply.chunks)
-        except ContextExceeded:
-            shorter = shortened(request.messages)
-            if shorter is None or not cuts_left:
+        except ContextExceeded as error:
+            less = shorter(request, error)
+            if less is None:
                 raise
-            request = replace(request, messages=shorter)
+            request = less
             await stack.aclose()
-    raise AssertionError("the last try returns or raises")
 
 
 async def _only(

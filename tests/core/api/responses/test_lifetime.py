@@ -347,7 +347,7 @@ async def test_a_conversation_that_is_too_long_is_shortened_where_that_is_wanted
 ) -> None:
     def answerer(request: GenerateRequest) -> Any:
         size = sum(len(message.content) for message in request.messages)
-        return [ContextExceeded("Too long.")] if size > 1000 else HELLO
+        return [ContextExceeded.of(size, 1000)] if size > 1000 else HELLO
 
     deck, client = await start(answerer=answerer)
     items = [{"role": "user", "content": str(number) * 300} for number in range(9)]
