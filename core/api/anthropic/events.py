@@ -22,9 +22,9 @@ from modeldeck.core.api.anthropic.answer import (
     ThinkingPart,
     TokenUsage,
     ToolUsePart,
-    input_of,
 )
 from modeldeck.core.api.anthropic.conversation import signature
+from modeldeck.core.api.call_input import input_of
 from modeldeck.core.api.http.messages import event
 from modeldeck.core.schema import Chunk, ToolCall
 

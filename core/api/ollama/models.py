@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -203,15 +204,17 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     job = await deck.download(model.id, request.origin)
     if body.stream is not False:
         return await streamed(_lines(deck, model, job), OLLAMA_STREAM)
-    async for _ in _progress(deck, model, job):
-        pass
+    async with aclosing(_progress(deck, model, job)) as statuses:
+        async for _ in statuses:
+            pass
     return json_response(Status(status="success"))
 
 
 async def _lines(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[bytes, None]:
     """The progress as lines."""
-    async for status in _progress(deck, model, job):
-        yield line(msgspec.json.encode(status))
+    async with aclosing(_progress(deck, model, job)) as statuses:
+        async for status in statuses:
+            yield line(msgspec.json.encode(status))
 
 
 async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[Status, None]:
