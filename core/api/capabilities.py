@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from modeldeck.core.schema import Model
 
-THINKS_ANYWAY = ("X-Model-Notice", "This model cannot be told not to think.")
-"""Header of an answer that may have a thought although none was wanted."""
-
 
 def capabilities(model: Model) -> list[str]:
     """Among `completion`, `embedding`, `tools` and `thinking`.
@@ -22,6 +19,11 @@ def capabilities(model: Model) -> list[str]:
     return ["completion", *(word for word in ("tools", "thinking") if word in model.capabilities)]
 
 
-def cannot_but_think(model: Model) -> bool:
-    """Whether a model thinks before each answer, and has no way to be told not to."""
-    return "always_thinking" in model.capabilities
+def thinking_notice(model: Model, thinking: bool | None) -> tuple[tuple[str, str], ...]:
+    """Headers of an answer that may have a thought although none was wanted.
+
+    Some models think before each answer, and have no way to be told not to.
+    """
+    if thinking is not False or "always_thinking" not in model.capabilities:
+        return ()
+    return (("X-Model-Notice", "This model cannot be told not to think."),)

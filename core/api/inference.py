@@ -187,6 +187,8 @@ async def _with_signs_of_life(
                 async with asyncio.timeout(PING_S if begun else HEAD_S):
                     item = await queue.get()
             except TimeoutError:
+                if not queue.empty():
+                    continue  # It came just now, and a sign of life must not overtake it.
                 sign = form.ping() if form.ping is not None else None
                 if begun and sign is None:
                     continue

@@ -79,6 +79,8 @@ ERROR_STYLES: tuple[tuple[str, ErrorStyle], ...] = (
     ("/v1/messages", "anthropic"),
     ("/v1", "openai"),
     ("/api", "ollama"),
+    *((path, "openai") for path in ("/v2", "/rerank", "/tokenize", "/detokenize")),
+    ("/apply-template", "openai"),
 )
 """Beginnings of paths, and the form of the errors of paths below them that have no route."""
 

@@ -46,3 +46,14 @@ def thinking_fields(
         "thinking_effort": level if switch is not False and level in EFFORTS else None,
         "thinking_budget": budget,
     }
+
+
+def switch_in(variables: dict[str, Any] | None) -> bool | None:
+    """The switch among variables of a template. Raises InvalidRequest for one that is no bool."""
+    for name in ("enable_thinking", "thinking"):
+        value = (variables or {}).get(name)
+        if value is not None and not isinstance(value, bool):
+            raise InvalidRequest(f"{name} in chat_template_kwargs is true or false.")
+        if value is not None:
+            return value
+    return None

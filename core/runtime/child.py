@@ -110,9 +110,7 @@ class Child:
         threading.Thread(target=self._send_heartbeats, daemon=True).start()
         while True:
             self._take_commands(wait=not self._engine.working and not self._may_begin())
-            while self._may_begin():
-                self._handle(self._waiting.popleft())
-                self._take_commands(wait=False)
+            self._begin_commands()
             if self._engine.working:
                 self._step()
 
@@ -155,6 +153,18 @@ class Child:
             traceback.print_exception(error)
         self._over.set()
         threading.Event().wait()
+
+    def _begin_commands(self) -> None:
+        """Carry out the commands that may begin, but one count of tokens between two turns at most.
+
+        Otherwise answers would wait as long as texts to count keep coming.
+        """
+        while self._may_begin():
+            message = self._waiting.popleft()
+            self._handle(message)
+            self._take_commands(wait=False)
+            if isinstance(message, TokenizeText) and self._engine.working:
+                return
 
     def _may_begin(self) -> bool:
         """Whether the first command that waits may begin."""

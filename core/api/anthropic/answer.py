@@ -5,7 +5,6 @@ Pure. Source: https://docs.claude.com/en/api/messages
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.anthropic.conversation import signature
+from modeldeck.core.api.call_input import input_of
 from modeldeck.core.schema import Chunk, ToolCall
 
 StopReason = Literal[
@@ -153,12 +153,3 @@ def message_of(
         stop_sequence=sequence,
         usage=TokenUsage.of(whole),
     )
-
-
-def input_of(call: ToolCall) -> dict[str, Any]:
-    """The arguments of a call; text that is no JSON object becomes the value of `arguments`."""
-    try:
-        found = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"arguments": call.arguments}

@@ -22,9 +22,10 @@ from modeldeck.core.api.anthropic.answer import (
     ThinkingPart,
     TokenUsage,
     ToolUsePart,
-    input_of,
 )
 from modeldeck.core.api.anthropic.conversation import signature
+from modeldeck.core.api.call_input import input_of
+from modeldeck.core.api.http.messages import event
 from modeldeck.core.schema import Chunk, ToolCall
 
 
@@ -97,15 +98,10 @@ MessageEvent = (
 )
 
 
-def named(kind: str, data: bytes) -> bytes:
-    """One server-sent event with its name. `data` is JSON, and has no line breaks."""
-    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
-
-
 def encoded(*events: MessageEvent) -> bytes:
     """Server-sent events."""
     return b"".join(
-        named(str(event.__struct_config__.tag), msgspec.json.encode(event)) for event in events
+        event(msgspec.json.encode(each), str(each.__struct_config__.tag)) for each in events
     )
 
 
@@ -122,13 +118,19 @@ class EventWriter:
     context: int | None = None
     """Length of the context in tokens, once that is known."""
     _started: bool = field(default=False, init=False)
+    _ended: bool = field(default=False, init=False)
     _index: int = field(default=0, init=False)
     _open: Literal["text", "thinking"] | None = field(default=None, init=False)
     _thought: list[str] = field(default_factory=list, init=False)
     """Pieces of the thought of the open block."""
 
-    def alive(self) -> bytes:
-        """What to send while nothing of the answer is there: first its opening, then pings."""
+    def alive(self) -> bytes | None:
+        """What to send while nothing of the answer is there: first its opening, then pings.
+
+        None at its end: nothing follows `message_stop`.
+        """
+        if self._ended:
+            return None
         return PING if self._started else encoded(*self._opening())
 
     def feed(self, chunk: Chunk) -> bytes:
@@ -197,6 +199,7 @@ class EventWriter:
         return events
 
     def _end(self, last: Chunk) -> list[MessageEvent]:
+        self._ended = True
         events = self._close()
         if self.rules.max_tokens:
             for call in self.rules.calls(last):

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldeck.core.api.anthropic.answer import AnswerRules, message_of
-from modeldeck.core.api.anthropic.events import EventWriter, named
+from modeldeck.core.api.anthropic.events import EventWriter
 from modeldeck.core.api.anthropic.request_schema import (
     CountTokensBody,
     MessagesBody,
     generate_request,
 )
-from modeldeck.core.api.capabilities import THINKS_ANYWAY, cannot_but_think
+from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import (
     EVENTS,
     Request,
     Response,
     StreamResponse,
     error_response,
+    event,
     json_response,
 )
 from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
@@ -54,7 +55,7 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
         one_call=body.one_call,
         hides_thought=body.hides_thought,
     )
-    headers = (THINKS_ANYWAY,) if asked.thinking is False and cannot_but_think(model) else ()
+    headers = thinking_notice(model, asked.thinking)
     if body.stream:
         writer = EventWriter(id=key, model=name, rules=rules)
         events = _events(deck, model, asked, body, writer, requester)
@@ -70,8 +71,8 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
 def _form(writer: EventWriter, request_id: str) -> StreamForm:
     return StreamForm(
         content_type=EVENTS,
-        error=lambda error: named(
-            "error", error_response(error, "anthropic", request_id=request_id).body
+        error=lambda error: event(
+            error_response(error, "anthropic", request_id=request_id).body, "error"
         ),
         ping=writer.alive,
     )

@@ -16,14 +16,12 @@ import msgspec
 
 from modeldeck.core.api.anthropic.conversation import Block, TurnForm, conversation
 from modeldeck.core.api.inference import seconds
+from modeldeck.core.api.openai.request_schema import MODES
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import GenerateRequest, Priority, ThinkingEffort, Tool
 
 DEFAULT_TOKENS = 4096
 """Default of `max_tokens`, which Anthropic requires: that of llama-server."""
-
-RESERVED = frozenset({"auto", "none", "required"})
-"""Names that no tool can be forced by: they are modes of `GenerateRequest.tool_choice`."""
 
 ToolName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
@@ -196,7 +194,7 @@ def _choice(body: CountTokensBody, names: set[str]) -> str | None:
             f"The tool {choice.name[:128]!r} runs on Anthropic's own servers, and not here.",
             "Offer a tool of your own instead.",
         )
-    if choice.name not in names or choice.name in RESERVED:
+    if choice.name not in names or choice.name in MODES:
         raise InvalidRequest(f"tool_choice names no tool: {choice.name[:128]!r}.")
     return choice.name
 

@@ -16,12 +16,10 @@ from modeldeck.core.api.anthropic.events import MessageEvent
 from modeldeck.core.api.anthropic.messages import TokenCount, count_tokens, create
 from modeldeck.core.api.anthropic.models import AnthropicModel, AnthropicModels
 from modeldeck.core.api.anthropic.request_schema import CountTokensBody, MessagesBody
-from modeldeck.core.api.http.messages import EVENTS
+from modeldeck.core.api.http.messages import EVENTS_TYPE
 from modeldeck.core.api.http.router import ANTHROPIC, Handler, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.errors import Ambiguous, InvalidRequest, NotDownloaded, NotFound
-
-EVENTS_TYPE = EVENTS.partition(";")[0]
 
 
 def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:

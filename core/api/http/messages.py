@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
-EVENTS = "text/event-stream; charset=utf-8"
+EVENTS_TYPE = "text/event-stream"
+EVENTS = f"{EVENTS_TYPE}; charset=utf-8"
 NDJSON = "application/x-ndjson"
 
 _CLIENT = re.compile(r"[0-9a-f]{8}")
@@ -280,12 +281,13 @@ def no_content() -> Response:
     return Response(status=204, content_type=None)
 
 
-def event(data: bytes) -> bytes:
-    """One server-sent event. `data` has no line breaks, as JSON has none.
+def event(data: bytes, name: str = "") -> bytes:
+    """One server-sent event, with its name if it has one. `data` has no line breaks: JSON has none.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
-    return b"data: " + data + b"\n\n"
+    first = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (first, data)
 
 
 def line(data: bytes) -> bytes:

@@ -44,7 +44,7 @@ UNTYPED = (
 )
 """Paths of the APIs of Ollama, OpenAI, Anthropic, Cohere and llama-server, which do not look at
 Content-Type."""
-SHOWN_HEADERS = "etag, retry-after, x-request-id, request-id, x-should-retry"
+SHOWN_HEADERS = "etag, retry-after, x-request-id, request-id, x-should-retry, x-model-notice"
 """Response headers that pages may read, besides the CORS-safelisted ones."""
 
 

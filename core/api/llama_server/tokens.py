@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from modeldeck.core.api.http.messages import Request, Response, convert, json_response
 from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.openai.field_table import CHAT, FieldTable
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import InstanceState, TokenizedText, TokenQuery
+from modeldeck.core.schema import TokenizedText, TokenQuery
+from modeldeck.core.schema.summary import LOADED
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 B = TypeVar("B")
-
-LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ async def detokenize(deck: Deck, request: Request) -> Response:
 
 async def apply_template(deck: Deck, request: Request) -> Response:
     """Write a conversation by the model's chat template, without answering it."""
-    body = _parsed(deck, request, ChatBody)
+    body = _parsed(deck, request, ChatBody, CHAT)
     query = TokenQuery(request=generate_request(body))
     found = await _asked(deck, body.model, query, request)
     return json_response(WrittenPrompt(prompt=found.text))
@@ -122,7 +122,7 @@ async def apply_template(deck: Deck, request: Request) -> Response:
 
 async def count_chat(deck: Deck, request: Request) -> Response:
     """Count the tokens of a conversation, without answering it."""
-    body = _parsed(deck, request, ChatBody)
+    body = _parsed(deck, request, ChatBody, CHAT)
     query = TokenQuery(request=generate_request(body), count_only=True)
     found = await _asked(deck, body.model, query, request)
     return json_response(InputTokens(input_tokens=found.count))
@@ -132,9 +132,15 @@ async def _asked(deck: Deck, name: str, query: TokenQuery, request: Request) -> 
     return await deck.tokenize(deck.model(name), query, request.requester("llama-server"))
 
 
-def _parsed(deck: Deck, request: Request, type_: type[B]) -> B:
-    """The body, with the loaded model where it names none. Raises InvalidRequest."""
+def _parsed(deck: Deck, request: Request, type_: type[B], table: FieldTable | None = None) -> B:
+    """The body, with the loaded model where it names none.
+
+    Raises InvalidRequest, for refused fields as well: a prompt without the beginning of an answer,
+    say, would be another one.
+    """
     value: Any = request.json()
+    if table is not None:
+        table.check(value)
     value = {} if value is None else value
     if isinstance(value, dict) and not value.get("model"):
         value = {**value, "model": _only_model(deck)}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
 
+from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response, line
 from modeldeck.core.api.inference import (
     OLLAMA_STREAM,
@@ -40,8 +41,8 @@ from modeldeck.core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
-from modeldeck.core.api.ollama.truncation import shorter
 from modeldeck.core.api.openai.field_table import parsed
+from modeldeck.core.api.truncation import shorter
 from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TextVector
 
@@ -127,7 +128,7 @@ async def _answer(
 ) -> Response | StreamResponse:
     model = names.find(deck, body.wanted)
     if body.wants_thought and model.downloaded and "thinking" not in model.capabilities:
-        raise InvalidRequest(f'"{body.wanted}" does not support thinking', "Leave think out.")
+        raise InvalidRequest(f'"{body.wanted}" does not support thinking.', "Leave think out.")
     question = TextQuestion(
         body=body,
         model=model,
@@ -136,9 +137,11 @@ async def _answer(
     )
     if asked is None:
         return json_response(await _without_question(deck, question))
+    headers = thinking_notice(model, asked.thinking)
     if body.stream is not False:
-        return await streamed(_lines(deck, question, asked), OLLAMA_STREAM)
-    return json_response(await _whole(deck, question, asked))
+        answer = await streamed(_lines(deck, question, asked), OLLAMA_STREAM)
+        return replace(answer, headers=headers)
+    return json_response(await _whole(deck, question, asked), headers=headers)
 
 
 async def _without_question(deck: Deck, question: TextQuestion) -> GenerateResponse:

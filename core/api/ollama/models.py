@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,11 @@ from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import LOADED
 from modeldeck.core.storage.foreign_files import in_file_thread
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
-
-LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 NEVER = timedelta(days=100 * 365)
 """Expiry of a model that stays loaded: Ollama's client shows over 20 years as `Forever`."""
@@ -204,15 +204,17 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     job = await deck.download(model.id, request.origin)
     if body.stream is not False:
         return await streamed(_lines(deck, model, job), OLLAMA_STREAM)
-    async for _ in _progress(deck, model, job):
-        pass
+    async with aclosing(_progress(deck, model, job)) as statuses:
+        async for _ in statuses:
+            pass
     return json_response(Status(status="success"))
 
 
 async def _lines(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[bytes, None]:
     """The progress as lines."""
-    async for status in _progress(deck, model, job):
-        yield line(msgspec.json.encode(status))
+    async with aclosing(_progress(deck, model, job)) as statuses:
+        async for status in statuses:
+            yield line(msgspec.json.encode(status))
 
 
 async def _progress(deck: Deck, model: Model, job: Download | None) -> AsyncGenerator[Status, None]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from modeldeck.core.api.call_input import input_of
 from modeldeck.core.api.inference import seconds
 from modeldeck.core.api.ollama.options import Options
 from modeldeck.core.api.openai.chat_schema import TokenForm
@@ -318,21 +319,10 @@ def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
     return [
         OllamaCall(
             id=call.id,
-            function=OllamaFunction(
-                name=call.name, arguments=_object(call.arguments), index=number
-            ),
+            function=OllamaFunction(name=call.name, arguments=input_of(call), index=number),
         )
         for number, call in enumerate(calls)
     ] or UNSET
-
-
-def _object(text: str) -> dict[str, Any]:
-    """The arguments of a call as an object; empty if the model wrote invalid JSON."""
-    try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def logprobs_of(tokens: tuple[TokenLogprob, ...]) -> list[TokenForm] | UnsetType:

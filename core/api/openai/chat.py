@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.api.capabilities import THINKS_ANYWAY, cannot_but_think
+from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
 from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
 from modeldeck.core.api.names import public_name
@@ -38,7 +38,7 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     body = parsed(request, ChatBody, CHAT)
     asked, model = generate_request(body), deck.model(body.model)
     requester = request.requester("openai", body.priority)
-    headers = (THINKS_ANYWAY,) if asked.thinking is False and cannot_but_think(model) else ()
+    headers = thinking_notice(model, asked.thinking)
     if body.stream:
         events = _events(deck, model, asked, body, requester)
         return replace(await streamed(events, OPENAI_STREAM), headers=headers)

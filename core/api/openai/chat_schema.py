@@ -22,7 +22,7 @@ from modeldeck.core.api.openai.request_schema import (
     tools_of,
 )
 from modeldeck.core.api.openai.structure_schema import STRUCTURES, ResponseFormat, one_structure
-from modeldeck.core.api.thinking import thinking_fields
+from modeldeck.core.api.thinking import switch_in, thinking_fields
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, ToolCall
 
@@ -177,7 +177,7 @@ class ChatBody(Sampling):
                 self.think if isinstance(self.think, bool) else None,
                 self.thinking if isinstance(self.thinking, bool) else other.switch,
                 self.enable_thinking,
-                _switch_in(self.chat_template_kwargs),
+                switch_in(self.chat_template_kwargs),
                 form.enabled,
             ),
             effort=_first(self.reasoning_effort, form.effort, level),
@@ -205,17 +205,6 @@ class ChatBody(Sampling):
 
 def _first(*values: T | None) -> T | None:
     return next((value for value in values if value is not None), None)
-
-
-def _switch_in(variables: dict[str, Any] | None) -> bool | None:
-    """The switch among variables of a template. Raises InvalidRequest for one that is no bool."""
-    for name in ("enable_thinking", "thinking"):
-        value = (variables or {}).get(name)
-        if value is not None and not isinstance(value, bool):
-            raise InvalidRequest(f"{name} in chat_template_kwargs is true or false.")
-        if value is not None:
-            return value
-    return None
 
 
 def generate_request(body: ChatBody) -> GenerateRequest:

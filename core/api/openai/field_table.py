@@ -107,6 +107,8 @@ CHAT = FieldTable(
     | {"verbosity", "moderation", "add_special_tokens", "parse_tool_calls", "cache_control"},
 )
 COMPLETION = FieldTable(refused=_SAMPLING, harmless=_ACCOUNT | _CACHES | _MISC)
+RESPONSE = FieldTable(refused=_SAMPLING)
+"""For `/v1/responses`, beside its own table of OpenAI's fields."""
 EMBEDDING = FieldTable(harmless=_ACCOUNT)
 MESSAGE = FieldTable(harmless=frozenset({"audio"}))
 """`audio` names an earlier answer in sound, of which the text is there as well."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from modeldeck.core.api.capabilities import capabilities
-from modeldeck.core.api.http.messages import EVENTS, Request, Response, json_response
+from modeldeck.core.api.http.messages import EVENTS_TYPE, Request, Response, json_response
 from modeldeck.core.api.http.router import Handler, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.names import public_name
@@ -72,9 +72,6 @@ def get_model(deck: Deck, request: Request) -> Response:
     if not model.downloaded:
         raise NotFound(f"{model.name} is not on this machine.", "Download it first.")
     return json_response(_listed(deck.state, model))
-
-
-EVENTS_TYPE = EVENTS.partition(";")[0]
 
 
 def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:

@@ -38,8 +38,9 @@ from modeldeck.core.api.pieces.model import (
 from modeldeck.core.api.pieces.progress import ProgressSockets, newest, phase, present_frame
 from modeldeck.core.api.pieces.schema import DOCUMENT, check
 from modeldeck.core.errors import Busy, Conflict, NotDownloaded, NotFound
-from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, LoadWish, Model
+from modeldeck.core.schema import CacheSelection, Download, Instance, LoadWish, Model
 from modeldeck.core.schema.state import State
+from modeldeck.core.schema.summary import LOADED
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -49,8 +50,6 @@ LOAD_WAIT_S = 280.0
 
 LISTS_KEPT = 8
 """Encoded lists kept, one for each SDK version; clients choose that value freely."""
-
-LOADED = (InstanceState.READY, InstanceState.BUSY)
 
 
 Status = tuple[bool, bool, int | None]

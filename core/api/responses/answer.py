@@ -277,9 +277,3 @@ class AnswerEvent:
     name: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     input: str | UnsetType = UNSET
-
-
-def event_bytes(event: AnswerEvent) -> bytes:
-    """An event with its name, as it is sent."""
-    data = msgspec.json.encode(event)
-    return b"event: %b\ndata: %b\n\n" % (event.type.encode(), data)

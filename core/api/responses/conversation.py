@@ -10,10 +10,7 @@ from modeldeck.core.api.responses.items import Item, messages_of, tools_in
 from modeldeck.core.api.responses.request_schema import AnswerBody, QuestionBody
 from modeldeck.core.api.responses.tools import ToolOffer, offer
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import GenerateRequest, Message
-
-KEPT_SHARE = 0.8
-"""Share of a conversation's characters that is left when it is shortened once."""
+from modeldeck.core.schema import GenerateRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,28 +61,3 @@ def with_sampling(request: GenerateRequest, body: AnswerBody) -> GenerateRequest
     if body.max_output_tokens is not None:
         sampling["max_tokens"] = body.max_output_tokens
     return replace(request, logprobs=body.logprobs(), **followed, **sampling)
-
-
-def shortened(messages: Sequence[Message]) -> tuple[Message, ...] | None:
-    """A conversation without its oldest turns; None where no turn can go.
-
-    Instructions at the beginning and everything since the newest message of the user stay. Turns go
-    whole, from a message of the user to the next, so that no output loses its call.
-    """
-    head = 1 if messages and messages[0].role == "system" else 0
-    begins = [n for n in range(head, len(messages)) if messages[n].role == "user"]
-    later = [n for n in begins if n > head]
-    if not later:
-        return None
-    sizes = [size_of(message) for message in messages]
-    wanted = KEPT_SHARE * sum(sizes)
-    for start in later:
-        if sum(sizes[:head]) + sum(sizes[start:]) <= wanted:
-            break
-    return (*messages[:head], *messages[start:])
-
-
-def size_of(message: Message) -> int:
-    """Characters of a message, which stand for its tokens."""
-    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return len(message.content) + len(message.thought) + calls

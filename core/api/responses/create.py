@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import (
     EVENTS,
     Request,
@@ -19,17 +20,17 @@ from modeldeck.core.api.http.messages import (
 )
 from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
 from modeldeck.core.api.names import public_name
+from modeldeck.core.api.openai.field_table import RESPONSE, parsed
 from modeldeck.core.api.responses.answer import AnswerObject, new_id
 from modeldeck.core.api.responses.conversation import (
-    input_items,
     question,
-    shortened,
     with_sampling,
 )
 from modeldeck.core.api.responses.events import AnswerEvents
 from modeldeck.core.api.responses.history import conversation_so_far, listed, stored
 from modeldeck.core.api.responses.request_schema import ENCRYPTED, AnswerBody, QuestionBody
 from modeldeck.core.api.responses.tools import ToolOffer
+from modeldeck.core.api.truncation import shorter
 from modeldeck.core.errors import ContextExceeded
 from modeldeck.core.schema import Chunk, GenerateRequest, LoadOptions, Model, Requester, TokenQuery
 from modeldeck.core.service.answers.running import RunningAnswer
@@ -37,9 +38,6 @@ from modeldeck.core.service.answers.store import StoredAnswer
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
-
-MOST_CUTS = 16
-"""How often a conversation is shortened; then it has 3 % of its characters left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +79,24 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
     unless the client asks the model again, so that it can come back for the rest: `GET` with
     `stream` and `starting_after`.
     """
-    asked = prepared(deck, request.parse(AnswerBody), request)
+    asked = prepared(deck, parsed(request, AnswerBody, RESPONSE), request)
     deck.answers.cancel_abandoned(asked.owner, asked.model.id)
+    thinking = asked.request.thinking if asked.request is not None else None
+    headers = thinking_notice(asked.model, thinking)
     if asked.body.stream:
-        return await _stream(asked)
+        return replace(await _stream(asked), headers=headers)
     async with _chunks(asked) as chunks:
         asked.events.add(await collected(chunks))
     asked.keep()
-    return json_response(asked.events.answer)
+    return json_response(asked.events.answer, headers=headers)
 
 
 async def count_tokens(deck: Deck, request: Request) -> Response:
     """Count the tokens of an input, as the model's template writes it; loads the model."""
     body = request.parse(QuestionBody)
     model = deck.model(body.model)
-    items, _ = conversation_so_far(deck.answers.store, body, request.owner)
-    query = TokenQuery(request=question(body, items).request, count_only=True)
+    earlier, items, _ = conversation_so_far(deck.answers.store, body, request.owner)
+    query = TokenQuery(request=question(body, earlier + items).request, count_only=True)
     requester = request.requester("openai", body.priority)
     found = await deck.tokenize(model, query, requester, keep_alive_s=body.keep_alive_s())
     return json_response(InputTokenCount(input_tokens=found.count))
@@ -113,12 +113,12 @@ class InputTokenCount:
 def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
     """Everything about a request that can be known before its model is asked. Raises DeckError."""
     model = deck.model(body.model)
-    items, previous = conversation_so_far(deck.answers.store, body, request.owner)
+    earlier, items, previous = conversation_so_far(deck.answers.store, body, request.owner)
     asked, offer = None, ToolOffer()
     body.check()
     body.keep_alive_s()
     if not body.loads_only:
-        made = question(body, items)
+        made = question(body, earlier + items)
         asked, offer = with_sampling(made.request, body), made.offer
     begun = AnswerObject.begun(
         body, public_name(model, deck.state.models), id=new_id("resp"), created_at=int(time.time())
@@ -129,7 +129,7 @@ def prepared(deck: Deck, body: AnswerBody, request: Request) -> Asked:
         model=model,
         request=asked,
         events=AnswerEvents(begun, offer, encrypted=ENCRYPTED in (body.include or ())),
-        inputs=[] if body.loads_only else listed(input_items(body)),
+        inputs=[] if body.loads_only else listed(items),
         previous=previous,
         owner=request.owner,
         requester=request.requester("openai", body.priority),
@@ -191,7 +191,7 @@ async def _opened(
     asked: Asked, request: GenerateRequest, keep: float | None, stack: AsyncExitStack
 ) -> AsyncIterator[Chunk]:
     """The pieces of an answer, to a shorter conversation where that is needed and wanted."""
-    for cuts_left in reversed(range(MOST_CUTS)):
+    while True:
         reply = await stack.enter_async_context(
             asking(asked.deck, asked.model, request, asked.requester, keep_alive_s=keep)
         )
@@ -199,13 +199,12 @@ async def _opened(
             return reply.chunks
         try:
             return _only(await anext(reply.chunks), reply.chunks)
-        except ContextExceeded:
-            shorter = shortened(request.messages)
-            if shorter is None or not cuts_left:
+        except ContextExceeded as error:
+            less = shorter(request, error)
+            if less is None:
                 raise
-            request = replace(request, messages=shorter)
+            request = less
             await stack.aclose()
-    raise AssertionError("the last try returns or raises")
 
 
 async def _only(

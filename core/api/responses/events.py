@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, structs
 
+from modeldeck.core.api.http.messages import event
 from modeldeck.core.api.openai.chat_schema import TokenForm
 from modeldeck.core.api.responses.answer import (
     AnswerEvent,
@@ -29,7 +31,6 @@ from modeldeck.core.api.responses.answer import (
     OutputText,
     ThoughtItem,
     ThoughtText,
-    event_bytes,
     new_id,
 )
 from modeldeck.core.api.responses.items import thought_token
@@ -122,9 +123,9 @@ class AnswerEvents:
         )
 
     def _event(self, kind: str, **fields: Any) -> bytes:
-        event = AnswerEvent(type=kind, sequence_number=self._number, **fields)
+        told = AnswerEvent(type=kind, sequence_number=self._number, **fields)
         self._number += 1
-        return event_bytes(event)
+        return event(msgspec.json.encode(told), kind)
 
     # The open item
 

@@ -27,13 +27,14 @@ _PREFIXES: Mapping[str, str] = {
 
 def conversation_so_far(
     store: AnswerStore, body: QuestionBody, owner: str
-) -> tuple[list[Item], StoredAnswer | None]:
-    """The items of a conversation, and the answer it goes on from.
+) -> tuple[list[Item], list[Item], StoredAnswer | None]:
+    """The items of earlier answers, those of the request, and the answer that it goes on from.
 
-    Raises PreviousAnswerNotFound, and InvalidRequest for references to items that are not kept.
+    References are replaced by what they refer to. Raises PreviousAnswerNotFound, and InvalidRequest
+    for references to items that are not kept.
     """
     previous = None
-    items: list[Item] = []
+    earlier: list[Item] = []
     if (id := body.previous_response_id) is not None:
         previous = store.find(id, owner)
         if previous is None:
@@ -41,8 +42,8 @@ def conversation_so_far(
                 f"No answer with the id {id[:80]!r} is kept (at `$.previous_response_id`).",
                 "Send the whole conversation. Answers are kept for a day, and end with the core.",
             )
-        items = [msgspec.json.decode(item) for item in previous.items()]
-    return items + resolved(input_items(body), partial(_find, store, owner)), previous
+        earlier = [msgspec.json.decode(item) for item in previous.items()]
+    return earlier, resolved(input_items(body), partial(_find, store, owner)), previous
 
 
 def _find(store: AnswerStore, owner: str, id: str) -> Item | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from modeldeck.core.api.openai.request_schema import Alternatives, Sampling, refuse
-from modeldeck.core.api.thinking import thinking_fields
+from modeldeck.core.api.thinking import switch_in, thinking_fields
 from modeldeck.core.errors import InvalidRequest
 
 ENCRYPTED = "reasoning.encrypted_content"
@@ -151,10 +151,10 @@ class QuestionBody(Sampling):
 
     def thinking_asked(self) -> dict[str, Any]:
         """Fields of a `GenerateRequest`. Raises InvalidRequest for an unknown level."""
-        said = (self.chat_template_kwargs or {}).get("enable_thinking")
+        said = switch_in(self.chat_template_kwargs)
         switch = self.enable_thinking
         return thinking_fields(
-            switch=said if switch is None and isinstance(said, bool) else switch,
+            switch=said if switch is None else switch,
             effort=self.reasoning.effort if self.reasoning is not None else None,
             budget=self.thinking_budget,
         )

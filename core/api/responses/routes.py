@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modeldeck.core.api.http.messages import EVENTS
+from modeldeck.core.api.http.messages import EVENTS_TYPE
 from modeldeck.core.api.http.router import Handler, Query, Route
 from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.responses.answer import AnswerEvent, AnswerObject
@@ -29,8 +29,6 @@ from modeldeck.core.errors import (
     NotFound,
     PreviousAnswerNotFound,
 )
-
-EVENTS_TYPE = EVENTS.partition(";")[0]
 
 
 def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:

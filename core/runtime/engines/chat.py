@@ -190,18 +190,28 @@ def _thought_apart(
 
 
 def _arguments(text: str) -> Any:
-    """Arguments as most templates expect them: an object, not JSON text."""
+    """Arguments as most templates expect them: an object, not JSON text.
+
+    >>> _arguments('{"a": 1}'), _arguments("["), _arguments("[" * 100_000) == "[" * 100_000
+    ({'a': 1}, '[', True)
+    """
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return found if isinstance(found, dict) else text
 
 
 def refused(error: Exception) -> InvalidRequest:
-    """The error for a template that raised an exception."""
+    """The error for a template that raised an exception.
+
+    >>> refused(ValueError("Roles must alternate")).message
+    "The model's chat template refuses this conversation: Roles must alternate."
+    """
+    reason = str(error).strip()
     return InvalidRequest(
-        f"The model's chat template refuses this conversation: {error}",
+        f"The model's chat template refuses this conversation: {reason}"
+        f"{'' if reason.endswith(('.', '!', '?')) else '.'}",
         "Change the roles or their order, or send a plain prompt.",
     )
 

@@ -336,6 +336,8 @@ class Supervisor:
             async with asyncio.timeout(ttl or None):
                 await self._wake.wait()
         except TimeoutError:
+            if self._wake.is_set():  # a request came at the very end of the time
+                return
             self._log("info", f"unloaded after {ttl:g} s without a request")
             self.stop(0)
 

@@ -59,10 +59,19 @@ class EventLog:
         for part in data.split(END_OF_EVENT)[:-1]:
             self._events.append(part + END_OF_EVENT)
             self.bytes += len(part) + len(END_OF_EVENT)
-        while self.bytes > self._limit and len(self._events) > 1:
+        self._trim()
+        self._wake()
+
+    def _trim(self) -> None:
+        """Let the oldest events go where there are too many bytes, but none that a reader lacks.
+
+        The events that end an answer hold its whole text several times, and come at once: with log
+        probabilities they may be more than the limit.
+        """
+        read = min((each.next for each in self._readers), default=self.count)
+        while self.bytes > self._limit and len(self._events) > 1 and self._first < read:
             self.bytes -= len(self._events.popleft())
             self._first += 1
-        self._wake()
 
     def end(self, *, broken: bool = False) -> None:
         """No event follows; `broken` where the answer has no proper end."""
@@ -130,6 +139,7 @@ class EventLog:
             found.append(self._events[reader.next - self._first])
             size += len(found[-1])
             reader.next += 1
+        self._trim()
         return b"".join(found)
 
     def _wake(self) -> None:

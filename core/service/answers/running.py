@@ -43,7 +43,7 @@ class RunningAnswer:
             id: Its id.
             owner: Id of the token that asked for it; empty for this machine's own user.
             model_id: Of the model that answers.
-            snapshot: Gives the answer as it is now, in its dialect.
+            snapshot: Gives the answer as it is now, in its dialect; not called after its end.
             called_off: Ends the answer as it is now, and gives its last event.
         """
         self.id = id
@@ -128,6 +128,8 @@ class RunningAnswer:
         finally:
             self._task = None
             self._stop_timer()
+            # They hold the request and the answer once more.
+            self.snapshot = self._called_off = bytes
             self.log.end(broken=broken)
             self.ended_at = time.monotonic()
             self._done.set()

@@ -83,8 +83,9 @@ class AnswerStore:
     """Ids that can be named, with the time until which, the oldest first."""
     _held: dict[str, _Held] = field(default_factory=dict)
     """Answers by id: the listed ones, and those that listed ones go on from."""
-    _items: dict[str, str] = field(default_factory=dict)
-    """Ids of answers by the ids of their items."""
+    _items: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    """Ids of the listed answers that have an item, the oldest first, by owner and id of the item.
+    Clients choose ids of items themselves, so two owners may have the same."""
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -100,7 +101,8 @@ class AnswerStore:
             previous.holders += 1
         elif answer.previous is not None:
             self._hold_again(answer.previous)
-        self._items.update(dict.fromkeys(answer.item_ids, answer.id))
+        for item in answer.item_ids:
+            self._items.setdefault((answer.owner, item), {})[answer.id] = None
         while self._listed and (
             len(self._listed) > self.most_answers or self.total_bytes > self.most_bytes
         ):
@@ -126,7 +128,9 @@ class AnswerStore:
 
     def find_item(self, id: str, owner: str) -> bytes | None:
         """The item with this id of any kept answer of the owner."""
-        answer = self.find(self._items.get(id, ""), owner)
+        self.prune()
+        holders = self._items.get((owner, id))
+        answer = self.find(next(reversed(holders)), owner) if holders else None
         if answer is None:
             return None
         parts = (*answer.inputs, *answer.outputs)
@@ -148,9 +152,12 @@ class AnswerStore:
     def _forget(self, id: str) -> None:
         if self._listed.pop(id, None) is None:
             return
-        for item in self._held[id].answer.item_ids:
-            if self._items.get(item) == id:
-                del self._items[item]
+        answer = self._held[id].answer
+        for item in answer.item_ids:
+            holders = self._items.get((answer.owner, item), {})
+            holders.pop(id, None)
+            if not holders:
+                self._items.pop((answer.owner, item), None)
         key: str | None = id
         while key is not None:
             held = self._held[key]

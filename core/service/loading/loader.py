@@ -129,9 +129,15 @@ class Loader:
     async def _carry_out(
         self, model: Model, planned: PreparedLoad, wish: LoadWish, origin: str, *, remember: bool
     ) -> Instance:
-        """Make room as planned, and begin to load."""
+        """Make room as planned, and begin to load.
+
+        Unloading takes seconds: a model that is used or gone by then is no longer part of the plan,
+        and the load is planned anew.
+        """
         plan = planned.plan
-        for eviction in plan.evictions:
+        for count, eviction in enumerate(plan.evictions):
+            if count and not self._is_idle(eviction.instance_id):
+                return await self._load(model, wish, origin, remember=remember)
             logger.info("unloading %s to make room for %s", eviction.unique, model.unique)
             await self.unload(eviction.instance_id, origin)
         for note in plan.notes:
@@ -152,6 +158,10 @@ class Loader:
             ),
         )
         return instance
+
+    def _is_idle(self, instance_id: str) -> bool:
+        instance = self._engines.instances.get(instance_id)
+        return instance is not None and instance.state is InstanceState.READY
 
     async def reload(
         self, instance: Instance, wish: LoadWish, origin: str, refuse_if_used: Callable[[], None]

@@ -7,6 +7,7 @@ not be taken without use. A load that was requested explicitly always goes on.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -32,7 +33,7 @@ from modeldeck.core.schema import (
     Requester,
 )
 from modeldeck.core.service.loading.loader import Loader
-from modeldeck.core.service.loading.model_turns import ModelTurn, ModelTurns
+from modeldeck.core.service.loading.model_turns import LOOK_S, ModelTurn, ModelTurns
 
 UNLOAD_NOW_S = 0.001
 """Idle timeout in seconds for `keep_alive=0`; an idle timeout of 0 itself means "never unload"."""
@@ -195,14 +196,15 @@ class OnDemandLoader:
         names = [instances[key].unique for key in blockers if key in instances]
         why = f"its memory is held by {', '.join(names)}" if names else "for memory"
         loaded = self._live()
-        if not blockers:
-            await self._wait(turn, note, why)
-        while loaded == self._live() and any(self._is_busy(key) for key in blockers):
+        until = time.monotonic() + (0 if blockers else LOOK_S)
+        while loaded == self._live() and (
+            any(self._is_busy(key) for key in blockers) or time.monotonic() < until
+        ):
             await self._wait(turn, note, why)
 
-    def _live(self) -> set[str]:
-        """Ids of the instances that are loaded or being loaded."""
-        return {key for key, found in self._engines.instances.items() if found.state.live}
+    def _live(self) -> dict[str, bool]:
+        """The instances by id, and whether each is loaded or being loaded."""
+        return {key: found.state.live for key, found in self._engines.instances.items()}
 
     def _is_busy(self, instance_id: str) -> bool:
         instance = self._engines.instances.get(instance_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -91,3 +92,17 @@ async def test_a_bug_in_the_making_is_raised_and_not_told_as_an_end() -> None:
     response = await streamed(_pieces(b"a", ZeroDivisionError()), OPENAI_STREAM)
     with pytest.raises(ZeroDivisionError):
         await anext(response.chunks)
+
+
+async def test_a_sign_of_life_does_not_overtake_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "HEAD_S", 0.3)
+
+    async def late() -> AsyncGenerator[bytes, None]:
+        # The loop stands still until the wait has ended as well.
+        asyncio.get_running_loop().call_soon(time.sleep, 0.4)
+        await asyncio.sleep(0.01)
+        yield b"a"
+
+    response = await streamed(late(), OPENAI_STREAM)
+    assert response.first == b"a"
+    assert [data async for data in response.chunks] == []

@@ -31,6 +31,7 @@ from modeldeck.core.runtime.engines.chat import (
 )
 from modeldeck.core.runtime.engines.llama import ranking
 from modeldeck.core.runtime.engines.llama.answer import SlotAnswer, TokenPieces
+from modeldeck.core.runtime.engines.llama.batch import set_abort_callback
 from modeldeck.core.runtime.engines.llama.loader import POOLING_LAST, POOLING_RANK
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
@@ -87,6 +88,7 @@ class LlamaContext:
         self.length = length
         """Tokens that one request may reach, its answer included."""
         self._turns = turns
+        self._abort = set_abort_callback(c, context, flag)
         self._stop_loops = command.stop_loops
         self._flag = flag
         self._log = log

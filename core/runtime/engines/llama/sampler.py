@@ -90,8 +90,9 @@ class SamplerChain:
             self._tokens = self._numpy.arange(self._size, dtype=self._numpy.int32)
         self._window = 0
         """Tokens that samplers look back at."""
+        samplers = list(self._samplers(request))  # it may raise, before anything is to be freed
         self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
-        for sampler in self._samplers(request):
+        for sampler in samplers:
             c.llama_sampler_chain_add(self._chain, sampler)
 
     def __enter__(self) -> SamplerChain:

@@ -40,15 +40,21 @@ class Admission:
             free = [slot for slot in self._memory.slots if slot.answer is None]
             why = self._why_not(answer)
             if why or not free:
-                if why and not answer.waits_told:
-                    answer.waits_told = True
-                    self._report(RequestWaits(id=answer.number, why=why))
+                if why:
+                    self._tell_waiting(why)
                 break
             self.waiting.remove(answer)
             self._give(self._choose(free, answer), answer)
             admitted = True
         if admitted:
             self._tidy()
+
+    def _tell_waiting(self, why: str) -> None:
+        """Tell all that wait why, once: none overtakes the first."""
+        for answer in self.waiting:
+            if not answer.waits_told and not answer.paused:
+                answer.waits_told = True
+                self._report(RequestWaits(id=answer.number, why=why))
 
     def _why_not(self, answer: SlotAnswer) -> str:
         """Why a request cannot have a slot now; empty where it can."""
@@ -150,13 +156,17 @@ class Admission:
         return True
 
     def _is_being_read(self, slot: Slot, own: int, others: list[Slot]) -> bool:
-        """Whether another slot is about to hold a longer beginning of a slot's text."""
+        """Whether another slot is about to hold a longer beginning of a slot's text.
+
+        An answer that must be alone waits for none, and none for it: they share no turn.
+        """
         assert slot.answer is not None
         prompt = slot.answer.tokens
-        for other in others:
-            if other.answer is None or other.answer.paused or not other.bound:
+        for other in others if not slot.answer.alone else ():
+            reader = other.answer
+            if reader is None or reader.paused or reader.alone or not other.bound:
                 continue
-            coming = common_length(other.answer.tokens, prompt)
+            coming = common_length(reader.tokens, prompt)
             if coming > other.held and min(coming, len(prompt) - 1) >= own + WORTH:
                 return True
         return False

@@ -18,7 +18,6 @@ from modeldeck.core.runtime.engines.llama.batch import (
     NO_ROOM,
     Logits,
     TokenBatch,
-    set_abort_callback,
 )
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
@@ -118,7 +117,6 @@ class Turns:
         self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=limit)
         self.memory.cache.files = files
         self._batch = TokenBatch(c, context, slots, vocabulary)
-        self._abort = set_abort_callback(c, context, flag)
         self._draft = draft
         self._flag = flag
         self._log = log
@@ -219,10 +217,7 @@ class Turns:
         """Choose the tokens of this turn."""
         writing: list[TurnRows] = []
         reading: list[tuple[SlotAnswer, Slot]] = []
-        for slot in self.memory.slots:
-            answer = slot.answer
-            if answer is None or answer.paused:
-                continue
+        for answer, slot in self._together():
             if slot.bound and answer.length - slot.held == 1 and answer.writing:
                 writing.append(TurnRows(slot, answer))
             else:
@@ -232,6 +227,24 @@ class Turns:
         if reading:
             writing += self._read(reading, writing)
         return writing
+
+    def _together(self) -> list[tuple[SlotAnswer, Slot]]:
+        """The requests that share this turn.
+
+        One that must be alone was admitted alone, but others may have come while it was paused:
+        then the oldest goes first, with those that may be beside it.
+        """
+        active = [
+            (slot.answer, slot)
+            for slot in self.memory.slots
+            if slot.answer is not None and not slot.answer.paused
+        ]
+        if len(active) > 1 and any(answer.alone for answer, _ in active):
+            oldest = min(active, key=lambda pair: pair[0].number)
+            if oldest[0].alone:
+                return [oldest]
+            active = [pair for pair in active if not pair[0].alone]
+        return active
 
     def _read(
         self, reading: list[tuple[SlotAnswer, Slot]], writing: Sequence[TurnRows]

@@ -140,6 +140,8 @@ def test_a_route_that_needs_a_header_wins_where_it_is_there() -> None:
         ("/v1/messagesx", (), "openai"),
         ("/api/nothing", (), "ollama"),
         ("/api/nothing", ("anthropic-version",), "ollama"),
+        *((path, (), "openai") for path in ("/v2/nothing", "/rerank", "/tokenize")),
+        ("/apply-template", (), "openai"),
         ("/apis", (), "json"),
         ("/", (), "json"),
     ],

@@ -12,6 +12,7 @@ from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
 PATIENCE_S = 60
+HI = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,8 @@ def test_the_model_may_be_left_out_while_one_is_loaded(http: httpx.Client) -> No
         ("/detokenize", {"tokens": [1 << 40]}, 400),
         ("/tokenize", {"content": 1}, 400),
         ("/apply-template", {"messages": []}, 400),
+        ("/apply-template", {"messages": HI, "add_generation_prompt": False}, 400),
+        ("/v1/chat/completions/input_tokens", {"messages": HI, "chat_template": "x"}, 400),
         ("/tokenize", {"content": "x", "model": "none"}, 404),
     ],
 )

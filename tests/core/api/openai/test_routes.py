@@ -16,6 +16,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import Config
 from modeldeck.core.demo.model_writer import TOPICS, expected
 from modeldeck.core.errors import Busy, DeckError, EngineFailed
@@ -25,6 +26,7 @@ from modeldeck.core.schema import (
     Model,
     Requester,
 )
+from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.inference.answers import ModelReply
 from tests.support.process import CoreProcess
 
@@ -210,6 +212,7 @@ class Engine:
         """None stands for waiting for ever."""
         self.config = Config()
         self.state = SimpleNamespace(models={})
+        self.answers = KeptAnswers(BackgroundTasks())
         self.pieces = pieces
         self.left: list[str] = []
 
@@ -280,16 +283,29 @@ class Thinker(Engine):
         return replace(super().model(ref), capabilities=("thinking", "always_thinking"))
 
 
+HI = [{"role": "user", "content": "hi"}]
+
+
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_model_that_thinks_anyway_says_so(serve: Serve, stream: bool) -> None:
-    path = "/v1/chat/completions"
-    given = {**BODIES[path], "reasoning_effort": "none", "stream": stream}
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": HI, "reasoning_effort": "none"}),
+        ("/v1/messages", {"messages": HI, "thinking": {"type": "disabled"}}),
+        ("/v1/responses", {"input": HI, "reasoning": {"effort": "none"}, "store": False}),
+        ("/api/chat", {"messages": HI, "think": False}),
+    ],
+)
+async def test_a_model_that_thinks_anyway_says_so(
+    serve: Serve, path: str, fields: dict[str, Any], stream: bool
+) -> None:
+    given = {"model": "b", **fields, "stream": stream}
     body = json.dumps(given).encode()
     for engine, told in ((Thinker, True), (Engine, False)):
         served = await serve(deck=engine(Chunk(text="a"), Chunk(finish_reason="stop")))
         answer = await served.ask(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
         )
         assert answer.status == 200
         assert ("cannot be told" in answer.headers.get("x-model-notice", "")) is told

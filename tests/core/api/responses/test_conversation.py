@@ -107,6 +107,7 @@ def test_other_spellings_of_thinking() -> None:
     made = asked(enable_thinking=False, chat_template_kwargs={"x": 1}, thinking_budget=5)
     assert (made.thinking, made.template_options, made.thinking_budget) == (False, {"x": 1}, 5)
     assert asked(chat_template_kwargs={"enable_thinking": True}).thinking is True
+    assert asked(chat_template_kwargs={"thinking": False}).thinking is False
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeck.core.api.responses.conversation import shortened
 from modeldeck.core.api.responses.items import (
     HOSTED_CALLS,
     OUTPUTS,
@@ -229,25 +228,6 @@ def test_tools_may_come_in_the_middle() -> None:
     given: list[Any] = [{"type": "additional_tools", "role": "developer", "tools": [tool, 1]}, USER]
     assert tools_in(given) == [tool]
     assert len(messages_of(given)) == 1
-
-
-def test_a_conversation_loses_its_oldest_turns_first() -> None:
-    def turn(name: str) -> list[Message]:
-        call = ToolCall(id=name, name="f", arguments="{}")
-        return [
-            Message(role="user", content=name * 50),
-            Message(role="assistant", tool_calls=(call,)),
-            Message(role="tool", content="x" * 50, tool_call_id=name),
-        ]
-
-    system = Message(role="system", content="s")
-    whole = [system, *turn("a"), *turn("b"), *turn("c")]
-    once = shortened(whole)
-    assert once == (system, *turn("b"), *turn("c"))
-    twice = shortened(once or ())
-    assert twice == (system, *turn("c"))
-    assert shortened(twice or ()) is None
-    assert shortened([]) is None
 
 
 TEXT = st.text(min_size=1, max_size=20)

@@ -242,6 +242,29 @@ async def test_a_conversation_goes_on_by_its_id(start: Start) -> None:
     )
 
 
+async def test_fields_that_a_chat_refuses_are_refused(start: Start) -> None:
+    deck, client = await start()
+    for fields in ({"ignore_eos": True}, {"min_tokens": 5}, {"lora": [{"id": 0}]}):
+        refused = await client.post("/responses", json={**ASK, **fields})
+        assert (refused.status_code, deck.asked) == (400, [])
+    await post(client, ignore_eos=False, min_tokens=0)
+
+
+async def test_references_are_kept_as_what_they_refer_to(start: Start) -> None:
+    """Vercel's AI SDK refers to every earlier item of the conversation in each request."""
+    deck, client = await start(HELLO)
+    reference = {"type": "item_reference", "id": (await post(client))["output"][0]["id"]}
+    two = await post(client, input=[reference, {"role": "user", "content": "a"}])
+    listed = (
+        await client.get(f"/responses/{two['id']}/input_items", params={"order": "asc"})
+    ).json()
+    assert [item["type"] for item in listed["data"]] == ["message", "message"]
+    await post(client, input=[{"id": reference["id"]}, {"role": "user", "content": "b"}])
+    assert [m.content for m in deck.asked[-1].messages] == ["Hello", "b"]
+    await post(client, input="c", previous_response_id=two["id"])
+    assert [m.content for m in deck.asked[-1].messages] == ["Hello", "a", "Hello", "c"]
+
+
 async def test_the_input_is_listed_in_pages(start: Start) -> None:
     _, client = await start()
     items = [{"role": "user", "content": str(number)} for number in range(5)]
@@ -324,7 +347,7 @@ async def test_a_conversation_that_is_too_long_is_shortened_where_that_is_wanted
 ) -> None:
     def answerer(request: GenerateRequest) -> Any:
         size = sum(len(message.content) for message in request.messages)
-        return [ContextExceeded("Too long.")] if size > 1000 else HELLO
+        return [ContextExceeded.of(size, 1000)] if size > 1000 else HELLO
 
     deck, client = await start(answerer=answerer)
     items = [{"role": "user", "content": str(number) * 300} for number in range(9)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Busy, Cancelled, Conflict, EngineFailed, InvalidRequest
 from modeldeck.core.runtime.instance.request import BYTES_WAITING, CHUNKS_WAITING, TextRequest
 from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.runtime.process.messages import GenerateText
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
@@ -379,6 +382,26 @@ async def test_unloading_gives_all_that_run_their_time(bench: Bench, instance: I
 
 
 @pytest.mark.parametrize("settings", [Settings(unload_grace_s=0.05)])
+async def test_a_request_at_the_very_end_of_the_idle_time_is_answered(
+    bench: Bench, instance: Instance
+) -> None:
+    supervisor = bench.engines._supervisors[instance.id]
+    command = partial(GenerateText, request=GenerateRequest(prompt="say 3"))
+    request = TextRequest(lambda number: command(id=number))
+    with ExitStack() as stack:
+        bench.engines.change(instance.id, {"idle_ttl_s": 0.1})
+        await asyncio.sleep(0)  # the idle time begins
+        asyncio.get_running_loop().call_later(
+            0.15, lambda: stack.enter_context(supervisor.entered(request))
+        )
+        time.sleep(0.2)  # noqa: ASYNC251  # so that both are due in the same round of the loop
+        async with asyncio.timeout(PATIENCE_S):
+            chunks = [chunk async for chunk in request]
+    assert [chunk.text for chunk in chunks] == [PIECE] * 3 + [""]
+    assert chunks[-1].finish_reason == "stop"
+    await bench.until(instance, lambda i: i.state is S.STOPPED)
+
+
 async def test_after_the_grace_all_are_cut(
     bench: Bench, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -354,3 +355,57 @@ def test_what_a_turn_raises_fails_all_that_is_in_work_and_the_process_goes_on() 
     assert isinstance(told[6], AnswerDone)
     assert isinstance(told[7], AnswerDone)
     assert log.count(b"Traceback") == 1
+
+
+COUNTING = """
+    import time
+
+    from modeldeck.core.runtime.child import Child, claim_stdout
+    from modeldeck.core.runtime.engines.base import Flag
+    from modeldeck.core.runtime.process.messages import EngineHello, TextPiece, TokensRead
+    from modeldeck.core.schema import TokenizedText
+
+    class Counting:
+        cancel_limit_s = 0.0
+        working = False
+
+        def hello(self):
+            return EngineHello(protocol=1)
+
+        def begin(self, number, request):
+            self.working = True
+
+        def tokenize(self, query):
+            time.sleep(0.02)  # meanwhile the other thread reads further commands
+            return TokensRead(found=TokenizedText(count=1))
+
+        def step(self):
+            return [TextPiece(id=1, text="a")]
+
+    Child(Counting(), Flag(), claim_stdout()).run()
+"""
+
+
+def test_answers_go_on_however_many_texts_are_counted() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(COUNTING)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    counts = [TokenizeText(id=number, query=TokenQuery(text="a")) for number in range(2, 12)]
+    request = GenerateText(id=1, request=GenerateRequest(prompt="a"))
+    child.stdin.write(b"".join(map(frame, (request, *counts))))
+    child.stdin.flush()
+    told: list[int] = []
+    decoder = FrameDecoder()
+    while told.count(1) == len(told) or told[-1] != 11:
+        for payload in decoder.feed(child.stdout.read1(1 << 16)):  # type: ignore[attr-defined]  # it is buffered
+            found = report(payload)
+            if isinstance(found, TextPiece | TokensRead) and 11 not in told:
+                told.append(found.id)
+    child.communicate()
+    at = [told.index(number) for number in range(2, 12)]
+    assert at == sorted(at)
+    assert all(1 in told[a:b] for a, b in pairwise(at))

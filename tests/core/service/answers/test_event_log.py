@@ -87,3 +87,14 @@ async def test_an_answer_that_broke_off_has_no_end() -> None:
     log.end(broken=True)
     with pytest.raises(EngineFailed, match="broke off"):
         await rest(log, -1)
+
+
+async def test_events_that_come_at_once_reach_a_reader_whatever_the_limit() -> None:
+    log = logged(1, limit_bytes=1000)
+    async with aclosing(log.read(-1)) as events:
+        assert await anext(events) == event(0)
+        end = b"".join(event(number, 900) for number in range(1, 6))
+        log.add(end)
+        log.end()
+        assert b"".join([data async for data in events]) == end
+    assert log.bytes <= 1000

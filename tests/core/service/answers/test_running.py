@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -136,3 +138,21 @@ async def test_events_of_ended_answers_are_bounded(
     assert kept == [False, False, True, True]
     monkeypatch.setattr(module, "LOG_KEPT_S", 0.0)
     assert answers.running("3", "me") is None
+
+
+async def test_an_ended_answer_keeps_its_events_only(answers: KeptAnswers) -> None:
+    class Conversation:
+        def told(self) -> bytes:
+            return b"{}"
+
+    asked = Conversation()
+    gone = weakref.ref(asked)
+    answer = RunningAnswer("resp_1", "me", model_id="m", snapshot=asked.told, called_off=asked.told)
+    del asked
+    maker = Maker()
+    answers.start(answer, maker.events(), b"data: 0\n\n")
+    assert gone() is not None
+    await answer.stop()
+    gc.collect()
+    assert gone() is None
+    assert answers.running("resp_1", "me") is answer

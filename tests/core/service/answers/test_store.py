@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import tracemalloc
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,20 @@ def test_an_answer_is_found_by_its_owner_until_it_is_forgotten() -> None:
     assert not store.forget("a", "token")
     assert store.find_item("rs_a", "token") is None
     assert (len(store), store.total_bytes) == (0, 0)
+
+
+def test_items_with_the_same_id_are_kept_apart() -> None:
+    store = AnswerStore()
+    for id, owner in (("a", "token"), ("b", "token"), ("c", "other")):
+        one = replace(answer(id, owner), item_ids=("msg_1", f"rs_{id}"))
+        store.keep(one)
+    assert store.find_item("msg_1", "other") == b"in c"
+    assert store.find_item("msg_1", "token") == b"in b"
+    assert store.forget("b", "token")
+    assert store.find_item("msg_1", "token") == b"in a"
+    assert store.forget("a", "token")
+    assert store.find_item("msg_1", "token") is None
+    assert store.find_item("msg_1", "other") == b"in c"
 
 
 def test_the_newest_answers_stay() -> None:

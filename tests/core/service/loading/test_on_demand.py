@@ -13,7 +13,7 @@ import pytest
 
 from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.errors import Conflict, EngineFailed
+from modeldeck.core.errors import Conflict, EngineFailed, NotEnoughMemory
 from modeldeck.core.schema import (
     Instance,
     InstanceState,
@@ -23,7 +23,7 @@ from modeldeck.core.schema import (
     Requester,
     UnloadReceipt,
 )
-from modeldeck.core.service.loading.on_demand import OnDemandLoader
+from modeldeck.core.service.loading.on_demand import MOST_TRIES, OnDemandLoader
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
 from tests.support.bench import PATIENCE_S, Bench, model
@@ -103,7 +103,7 @@ async def audit(tmp_path: Path) -> AsyncIterator[AuditTrail]:
 async def tasks_ended() -> None:
     """Wait until no load is being called off any more."""
     async with asyncio.timeout(PATIENCE_S):
-        while any(t.get_name().startswith("calling off") for t in asyncio.all_tasks()):  # noqa: ASYNC110
+        while any(t.get_name().startswith("cancelling the load") for t in asyncio.all_tasks()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -225,3 +225,39 @@ async def test_a_load_is_not_called_off_by_a_core_that_ends_and_nothing_is_raise
     assert not world.tasks.failures
     await bench.engines.close()  # it ends the engine that stands still
     assert bench.last(instance).state is S.STOPPED
+
+
+class Refused(Loads):
+    """Loads that are refused although the model seems to fit, until `fits` is set."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.bench, world.audit)
+        self.count = 0
+        self.fits = False
+
+    async def load(self, ref: str, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
+        self.count += 1
+        if not self.fits:
+            raise NotEnoughMemory("Too little is free.")
+        return await super().load(ref, wish, origin, remember=remember)
+
+    async def blockers(self, ref: str, wish: LoadWish) -> tuple[str, ...]:
+        return ()
+
+
+async def test_changes_of_other_models_do_not_use_up_the_tries_of_a_load(
+    bench: Bench, audit: AuditTrail, tiny: Path
+) -> None:
+    world = World(bench, audit)
+    refused = Refused(world)
+    loader: Any = refused
+    world.loads = world.on_demand._loader = loader
+    using = asyncio.create_task(world.use(tiny))
+    while not refused.count:  # noqa: ASYNC110  # a load that is refused sets no event
+        await asyncio.sleep(0)
+    for _ in range(50):
+        world.on_demand.instance_changed()
+        await asyncio.sleep(0)
+    assert refused.count < MOST_TRIES
+    refused.fits = True
+    assert (await asyncio.wait_for(using, PATIENCE_S)).state is S.READY

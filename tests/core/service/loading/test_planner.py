@@ -4,7 +4,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from modeldeck.core.schema import (
     Model,
     ModelSeed,
     Requester,
+    UnloadReceipt,
 )
 from modeldeck.core.schema import Runtime as EngineRecord
 from modeldeck.core.service.deck import Deck
@@ -254,6 +255,44 @@ async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
             await deck.refresh()
     await deck.loaded(second.id, wish, ME)
     assert [i.model_id for i in deck.state.instances.values()] == [second.id]
+
+
+@pytest.mark.parametrize("then", ["used", "gone"])
+async def test_a_model_is_not_unloaded_where_it_is_used_or_gone_when_its_turn_comes(
+    home: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    paths = [tiny, tiny.with_name("tiny-Q8_0.gguf"), tmp_path / "third.gguf"]
+    shutil.copy(tiny, paths[2])
+    wish = LoadWish(options=LoadOptions(context_length=4096), make_room=True)
+    async with opened(prefix_cache_bytes=0) as deck, AsyncExitStack() as stack:
+        *models, third = [await added(deck, path) for path in paths]
+        instances = [await loaded(deck, model, context_length=512) for model in models]
+        await deck.refresh()
+        await budget(deck, sum(i.forecast.total_bytes for i in instances if i.forecast))
+        unload = deck._parts.engines.unload
+        evictions = (await deck.plan_load(third.id, wish)).evictions
+        assert {eviction.unique for eviction in evictions} == {model.unique for model in models}
+        last = next(model for model in models if model.unique == evictions[1].unique)
+
+        async def unload_and_then(instance_id: str) -> UnloadReceipt:
+            monkeypatch.setattr(deck._parts.engines, "unload", unload)
+            receipt = await unload(instance_id)
+            if then == "gone":
+                await unload(evictions[1].instance_id)
+            else:
+                answer = deck.answer(last, about("loop"), Requester())
+                reply = await stack.enter_async_context(answer)
+                await anext(reply.chunks)
+            return receipt
+
+        monkeypatch.setattr(deck._parts.engines, "unload", unload_and_then)
+        if then == "gone":
+            await deck.loaded(third.id, wish, ME)
+        else:
+            with pytest.raises(NotEnoughMemory):
+                await deck.loaded(third.id, wish, ME)
+        kept = third if then == "gone" else last
+        assert [i.model_id for i in deck.state.instances.values()] == [kept.id]
 
 
 async def test_the_last_use_is_remembered_when_it_was_ready_and_for_this_model(

@@ -68,6 +68,20 @@ def test_a_longer_text_takes_the_place_of_its_beginning(tmp_path: Path) -> None:
     assert files.find(tokens(1, 2, 3, 4), rewinds=True)[1] == 3
 
 
+def test_a_file_that_cannot_be_deleted_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = PrefixFiles(tmp_path, LIMIT, MINE)
+    files.save(entry(1, 2))
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    files.save(entry(1, 2, 3))
+    assert files.find(tokens(1, 2, 3, 4), rewinds=True)[1] == 3
+
+
 def test_the_files_used_longest_ago_make_room(tmp_path: Path) -> None:
     limit = 190_000
     other, files = (PrefixFiles(tmp_path, limit, name) for name in (OTHER, MINE))

@@ -3,7 +3,7 @@
 import ctypes
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from llama_cpp import llama_cpp as c
 
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
 from modeldeck.core.runtime.engines.llama.vocabulary import make_vocabulary
@@ -153,3 +154,23 @@ def test_the_vocabulary_knows_text_signs_and_ends(model: Model) -> None:
         else:
             assert made.is_special_token(token)
     assert made.decode_bytes(made.tokenize_str("One two three")) == b"One two three"
+
+
+def test_a_chain_that_cannot_be_made_leaves_nothing(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def noting(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            made.append(name)
+            return make(*given)
+
+        return noted
+
+    for name in dir(c):
+        if name.startswith("llama_sampler_") and "init" in name:
+            monkeypatch.setattr(c, name, noting(name, getattr(c, name)))
+    with pytest.raises(InvalidRequest, match="this model has"):
+        chain(model, None, logit_bias={1 << 30: 1.0}, repeat_penalty=1.1)
+    assert made == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.demo.model_writer import expected, write_gguf
-from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.errors import Cancelled, InvalidRequest
 from modeldeck.core.runtime.engines.llama import batch, context, sampler, turns
 from modeldeck.core.runtime.engines.llama.turns import chunk_length, prompt_rows
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, Tool
@@ -218,9 +218,51 @@ def test_an_answer_with_a_seed_is_the_same_beside_others(
     drawn = [plain(words(40), temperature=1.5, seed=seed) for seed in (1, 2)]
     alone = engine.alone(drawn)
     engine.engine.reset()
-    told = engine.together([plain(words(60)), *drawn, plain(words(50))])
+    numbers = [engine.begin(one) for one in [plain(words(60)), *drawn, plain(words(50))]]
+    told = [engine.told[number] for number in numbers]
+    engine.step()
+    why = ["an answer with a seed is written alone"]
+    waits = [[], why, why, why]
+    assert [one.waits for one in told] == waits, "those behind the first are told as well"
+    engine.run()
     assert all_alike(told[1:3], alone)
-    assert told[1].waits == ["an answer with a seed is written alone"]
+    assert [one.waits for one in told] == waits, "once"
+
+
+@pytest.mark.parametrize("oldest", [True, False], ids=["it came first", "it came last"])
+def test_an_answer_with_a_seed_shares_no_turn_with_those_that_came_while_it_was_paused(
+    models: Path, engines: list[EngineTurns], *, oldest: bool
+) -> None:
+    engine, words = loaded(engines, written(models, "llama")), Words()
+    before = None if oldest else engine.begin(plain(words(30)))
+    if before is not None:
+        engine.run(lambda: bool(engine.told[before].text))
+        engine.engine.pause(before)
+    drawn = engine.begin(plain(words(40), temperature=1.5, seed=1))
+    engine.run(lambda: bool(engine.told[drawn].text))
+    engine.engine.pause(drawn)
+    other = engine.begin(plain(words(50)))
+    engine.run(lambda: bool(engine.told[other].text))
+    if before is not None:
+        engine.engine.resume(before)
+    engine.engine.resume(drawn)
+    turns = []
+    while engine.engine.working:
+        turns.append({report.id for report in engine.step()})
+    assert all(told.done for told in engine.told.values())
+    assert not any(drawn in turn and len(turn) > 1 for turn in turns)
+
+
+def test_reading_a_text_to_embed_is_cancelled(
+    demo_models: Path, engines: list[EngineTurns]
+) -> None:
+    path = demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf"
+    engine = EngineTurns(path, LoadOptions(embedding=True, threads=1))
+    engines.append(engine)
+    assert engine.engine.embed("a b c").tokens
+    engine.flag.set()
+    with pytest.raises(Cancelled):
+        engine.engine.embed("a b c")
 
 
 def test_signs_of_tools_are_text_only_in_the_answer_that_has_tools(

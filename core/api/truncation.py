@@ -1,6 +1,8 @@
-"""Leaves the oldest messages of a conversation out where it is too long, as Ollama does. Pure.
+"""Leaves the oldest messages of a conversation out where it is too long. Pure.
 
-Instructions at the beginning stay, and so does the last question with what follows it.
+Ollama does it unasked, the Responses API where `truncation` is `auto`. Instructions at the
+beginning stay, and so does the last question with what follows it. Turns go whole, so that no
+output of a tool loses its call.
 """
 
 from __future__ import annotations
