@@ -264,7 +264,7 @@ def modeldeck_pull(world: World, case: str, out: Path) -> Result:
         process = psutil.Process(core.process.pid)
         settle(process)
         before = process.cpu_times()
-        pulled, _ = run([program, "pull", f"{REPO}:Q8_0"], given)
+        pulled, _ = run([program, "pull", "--force", f"{REPO}:Q8_0"], given)
         after = process.cpu_times()
         status = Path(f"/proc/{process.pid}/status").read_text()
     cpu = after.user + after.system - before.user - before.system

@@ -7,7 +7,7 @@ The same model with the same options in a real core and in llama-server (left ou
 take turns in every round, in another order each time. Every round asks something new. Prints the
 medians, and the median ratios of the core to llama-server round by round:
 
-- `at once`: N requests that share nothing, prompts of 60 and of 1,000 words;
+- `at once`: N requests that share nothing, prompts of 270 and of 1,000 tokens;
 - `shared`: eight requests with one long system prompt and a question each;
 - `in turn`: six conversations with one system prompt that take turns, three questions each: how
   many tokens of the prompts were read, and the time to the first token;
@@ -46,7 +46,8 @@ from tests.benchmarks.generation import START_S, loaded_core
 CONTEXT, BATCH, PARALLEL = 16_384, 512, 16
 LEVELS = (1, 2, 4, 8, 16)
 TOKENS = 64
-SYSTEM_WORDS, LONG_WORDS = 800, 1000
+SHORT_WORDS, SYSTEM_WORDS, LONG_WORDS = 60, 190, 230
+"""A word of the model's vocabulary has four to five tokens: prompts of 270, 860 and 1,000."""
 TALKERS, QUESTIONS = 6, 3
 
 
@@ -169,18 +170,18 @@ def at_once(level: int, count: int) -> Scenario:
 async def shared(side: Side, seed: str) -> list[Answer]:
     """Requests with one long system prompt."""
     system = {"role": "system", "content": words(seed, SYSTEM_WORDS)}
-    asked = [[system, *alone(words(f"{seed} q{index}", 40))] for index in range(8)]
+    asked = [[system, *alone(words(f"{seed} q{index}", 10))] for index in range(8)]
     return await asyncio.gather(*(ask(side, messages, TOKENS) for messages in asked))
 
 
 async def in_turn(side: Side, seed: str) -> list[Answer]:
     """Conversations that take turns; the answers after each one's first."""
-    system = {"role": "system", "content": words(seed, 200)}
+    system = {"role": "system", "content": words(seed, 100)}
     talks: list[Messages] = [[system] for _ in range(TALKERS)]
     found: list[Answer] = []
     for turn in range(QUESTIONS):
         for index, talk in enumerate(talks):
-            talk += alone(words(f"{seed} {index} {turn}", 20))
+            talk += alone(words(f"{seed} {index} {turn}", 6))
             answer = await ask(side, talk, 16)
             talk.append({"role": "assistant", "content": answer.text})
             if turn:
@@ -275,8 +276,8 @@ def main() -> None:
         if program := os.environ.get("LLAMA_SERVER"):
             sides["llama-server"] = stack.enter_context(llama_server(program, path, asked.threads))
         scenarios: dict[str, Scenario] = {
-            **{f"at once {level:2}, 60 words": at_once(level, 60) for level in LEVELS},
-            "at once  4, 1000 words": at_once(4, LONG_WORDS),
+            **{f"at once {level:2}, 270 tokens": at_once(level, SHORT_WORDS) for level in LEVELS},
+            "at once  4, 1000 tokens": at_once(4, LONG_WORDS),
             "shared  8": shared,
             "in turn": in_turn,
             "pause": pause,

@@ -33,8 +33,20 @@ def until(found: Callable[[], Any]) -> Any:
 
 
 def engines(core: CoreProcess) -> set[int]:
-    """The child processes of a core."""
-    return {child.pid for child in psutil.Process(core.process.pid).children()}
+    """The engine processes of a core.
+
+    Not one that is still a copy of the core, before it runs its own program: the core's thread
+    waits until then (vfork(2)), so stopping that one would stop the core.
+    """
+    children = psutil.Process(core.process.pid).children()
+    return {child.pid for child in children if "modeldeck.core.runtime.child" in words(child)}
+
+
+def words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def ends_in_order(core: CoreProcess) -> None:
