@@ -5,8 +5,10 @@
       NotFound 404              Conflict 409         TooLarge 413
       Ambiguous (Conflict)      Busy 503             ShuttingDown 503
       NotDownloaded (Conflict)  InUse (Conflict)     AlreadyRunning (Conflict)
+      LoadedAlready (Conflict)
       ContextExceeded (InvalidRequest)           AnswerNotFound (NotFound)
-      PreviousAnswerNotFound (InvalidRequest)
+      PreviousAnswerNotFound, ImageNotSupported, AudioNotSupported (InvalidRequest)
+      ConversationNotFound (NotFound)
       HubUnavailable 502        Gated 403            Corrupt 502
       StorageFailed 500         NotEnoughDisk 507 (StorageFailed)
       StorageTimeout 504 (StorageFailed)
@@ -80,6 +82,18 @@ class ContextExceeded(InvalidRequest):
         return (int(found[2]), int(found[1])) if found else None
 
 
+class ImageNotSupported(InvalidRequest):
+    """The model does not take the images of the request."""
+
+    code = "image_not_supported"
+
+
+class AudioNotSupported(InvalidRequest):
+    """The model does not take the recordings of the request."""
+
+    code = "audio_not_supported"
+
+
 class PreviousAnswerNotFound(InvalidRequest):
     """The answer that a request goes on from is not kept."""
 
@@ -112,6 +126,12 @@ class AnswerNotFound(NotFound):
     """No answer with this id is kept for this caller."""
 
     code = "response_not_found"
+
+
+class ConversationNotFound(NotFound):
+    """No conversation, or no item in one, with this id is kept for this caller."""
+
+    code = "conversation_not_found"
 
 
 class UnknownRoute(NotFound):
@@ -155,9 +175,16 @@ class NotDownloaded(Conflict):
 
 
 class InUse(Conflict):
-    """The model's files are loaded, or being downloaded."""
+    """The model is answering, or its files are loaded or being downloaded."""
 
     code = "in_use"
+    final = True
+
+
+class LoadedAlready(Conflict):
+    """The model is loaded with other options, and a reload was not asked for."""
+
+    code = "loaded_already"
     final = True
 
 

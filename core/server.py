@@ -25,8 +25,9 @@ import msgspec
 
 from modeldeck.core.client.daemon import ATTACHED, CoreReady, CoreRefused, line, read_ready
 from modeldeck.core.concurrency import end_of_input
-from modeldeck.core.config import config
-from modeldeck.core.config.config import Config, Problem
+from modeldeck.core.config import config_file
+from modeldeck.core.config.config import Config
+from modeldeck.core.config.config_file import Problem
 from modeldeck.core.config.paths import Paths, locate
 from modeldeck.core.errors import AlreadyRunning, DeckError, NotEnoughDisk, StorageFailed
 from modeldeck.core.network.failures import shown
@@ -233,7 +234,7 @@ async def _serve_starter(attached: bool) -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe closes: all is said
 
     paths = locate()
-    settings, problems = config.load(paths.config_file)
+    settings, problems = config_file.load(paths.config_file)
     async with end_of_input(gone) if attached else nullcontext():
         await serve(paths, settings, problems, announce, until=gone)
 

@@ -7,14 +7,17 @@ hold: the environment names a Hub that does not answer, until a test asks for th
 from __future__ import annotations
 
 import asyncio.constants
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.repositories import build
@@ -40,6 +43,11 @@ _BUILT: dict[Path, tuple[DemoRepo, ...]] = {}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment before anything is imported that reads it once."""
+    # How long an example takes depends on what else the machine does.
+    settings.register_profile(
+        "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("busy machine")
     # The debug mode of asyncio notes for every callback who asked for it: ten frames of it take a
     # third of the time of a test of the dashboard, and the innermost ones tell.
     vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 3
@@ -48,6 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault("PIP_PROXY", os.environ[name])  # pip still needs it
     for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
         os.environ.pop(name, None)
+    # Every worker would rewrite every assert, and every core and engine compile our sources anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # The items of all tests are on the heap of each worker: a look through it takes half a second.
+    gc.set_threshold(10_000, 20, 10)
     for number in (signal.SIGINT, signal.SIGHUP):
         # Ignored in a job in the background or under nohup, and children inherit that.
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -60,9 +73,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_ENDPOINT"] = NOBODY
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+    os.environ["MODELDECK_CATALOG_ALSO_FROM"] = ""  # what other tools have on this machine
     os.environ["MODELDECK_RUNTIME_CALIBRATE"] = "false"  # seconds for each core with a new home
     os.environ["MODELDECK_RUNTIME_STOP_LOOPS"] = "false"  # the tiny models repeat what is asked for
     os.environ["MLX_DISABLE_COMPILE"] = "1"  # else mlx compiles kernels for seconds, per process
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later collection of garbage: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,12 +25,13 @@ READS = {
     "core/storage/installation.py": "what the installer wrote about this environment",
     "core/storage/log_file.py": "our own log",
     "core/api/http/server_state.py": "/proc, which the kernel answers",
+    "core/memory/amd.py": "/sys, which the kernel answers",
     "core/memory/probe.py": "/proc and /sys, which the kernel answers",
     "core/runtime/instance/load_watchdog.py": "/proc, which the kernel answers",
     "core/runtime/planning/calibration_models.py": "files that it makes itself",
     "core/runtime/planning/planner.py": "files that it makes itself",
     "core/runtime/engines/bounds.py": "/proc, which the kernel answers",
-    "core/runtime/engines/llama/prefix_files.py": "our own files, in a folder of the state",
+    "core/runtime/engines/llama/prefix_disk_cache.py": "our own files, in a folder of the state",
     "core/runtime/engines/mlx/types.py": "a file of an installed package",
 }
 """Modules that may open files themselves, and which ones."""

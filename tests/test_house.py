@@ -1,8 +1,9 @@
-"""The shape of the code: where modules lie, no imports in a circle, unique class names."""
+"""The shape of the code: where modules lie, no import cycles, unique class names, plain words."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,14 @@ LOOSE = {"core": 3, "tui": 2}
 
 TWICE: Mapping[str, str] = {}
 """Class names that are defined more than once, and why each of them may be."""
+
+MOST_LINES = 440
+"""Lines of a module: about 400, and a tenth more for one thought that does not come apart."""
+LONG: Mapping[str, str] = {
+    "core/client/client.py": "one short method for each request of the API, for programs to call",
+    "tui/dashboard/app.py": "short handlers of events and actions, which Textual wants on the app",
+}
+"""Modules that are longer, and why each of them may be."""
 
 
 def sources(*folders: str) -> Iterator[Path]:
@@ -85,6 +94,17 @@ def test_modules_lie_in_folders_that_name_their_concern() -> None:
         assert len(loose) <= most, f"{top}: {sorted(loose)}"
 
 
+def test_a_module_is_no_longer_than_one_reads_at_once() -> None:
+    lines = {
+        str(path.relative_to(ROOT)): path.read_text().count("\n")
+        for path in sources("core", "tui", "tests/core")
+    }
+    long = {name: count for name, count in lines.items() if count > MOST_LINES}
+    assert {name: count for name, count in long.items() if name not in LONG} == {}
+    assert LONG.keys() - long.keys() == set(), "These are short enough by now: take them out."
+    assert all(LONG.values())
+
+
 def test_no_imports_run_in_a_circle() -> None:
     imports = graph()
     assert len(imports) > 200
@@ -127,3 +147,19 @@ def test_tests_mirror_the_code() -> None:
             folder = path.parent.relative_to(ROOT / "tests")
             mirrored = [(ROOT / each).is_dir() for each in (folder, folder.parent)]
             assert any(mirrored), f"{folder} is no folder of the code"
+
+
+VAGUE = re.compile(
+    r"\b(whoever|somebody|nobody|everybody|so many|so much|what is meant)\b", re.IGNORECASE
+)
+"""Words that stand for a thing without naming it."""
+
+
+def test_prose_names_what_it_is_about() -> None:
+    vague = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sources("core", "tui")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if VAGUE.search(line)
+    ]
+    assert not vague, "\n".join(vague)

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 import modeldeck.core
 import modeldeck.tui
-from modeldeck.tui.dashboard.textual_private import INHERITED, MODULES
+from modeldeck.tui.dashboard.textual_private import INHERITED, MODULES, REPLACED
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "tui")
@@ -33,8 +33,18 @@ TEXTUAL = {
 }
 """Members of Textual's classes that classes of the dashboard inherit."""
 
-LLAMA_CPP = {("llama_cpp.llama_cpp", ""): ("_lib",)}
-"""llama.h's library, for functions that llama-cpp-python binds otherwise or not at all."""
+REPLACED_IN_TEXTUAL = {
+    ("textual.message_pump", "MessagePump"): REPLACED["MessagePump"],
+    ("textual._xterm_parser", "XTermParser"): REPLACED["XTermParser"],
+}
+"""Members of Textual's classes that the dashboard replaces for all of their objects."""
+
+LLAMA_CPP = {
+    ("llama_cpp.llama_cpp", ""): ("_lib",),
+    ("llama_cpp.mtmd_cpp", ""): ("_libmtmd",),
+}
+"""The libraries of llama.h and mtmd.h, for functions that llama-cpp-python binds otherwise or not
+at all."""
 
 MLX_LM = {
     ("mlx_lm.tokenizer_utils", "TokenizerWrapper"): (
@@ -51,7 +61,7 @@ Members = Mapping[tuple[str, str], Iterable[str]]
 """Module and class (or empty for the module itself), and their members."""
 
 DISTRIBUTIONS: Mapping[str, Members] = {
-    "textual": TEXTUAL,
+    "textual": {**TEXTUAL, **REPLACED_IN_TEXTUAL},
     "llama-cpp-python": LLAMA_CPP,
     "mlx-lm": MLX_LM,
 }

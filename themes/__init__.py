@@ -1,1 +1,1 @@
-"""Themes of the dashboard, and its style sheet: data only."""
+"""Themes of the dashboard: data only, which `tui/dashboard/theme.py` reads and checks."""

@@ -9,9 +9,5 @@ from modeldeck.core.schema import ToolCall
 
 
 def input_of(call: ToolCall) -> dict[str, Any]:
-    """The arguments of a call; text that is no JSON object becomes the value of `arguments`."""
-    try:
-        found = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"arguments": call.arguments}
+    """The arguments of a call; none of one that is not complete, since a part may do harm."""
+    return json.loads(call.arguments or "{}") if call.complete else {}

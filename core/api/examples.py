@@ -39,7 +39,9 @@ BODIES: Mapping[str, Any] = {
     "deckUpdateModel": {"description": "The one with the long memory."},
     "deckPlanLoad": {"context_length": 8192},
     "deckLoad": {"context_length": 8192, "idle_ttl_s": 600, "wait": True},
+    "deckSaveDefaults": {"context_length": 16384, "kv_cache_type": "q8_0"},
     "deckDownload": {"force": False},
+    "deckBench": {"at_once": [1, 4], "load": True},
     "deckCancelDownload": {"discard": False},
     "deckMoveDownload": {"to": "first"},
     "deckLimitDownload": {"bytes_per_s": 5_000_000},
@@ -53,11 +55,15 @@ BODIES: Mapping[str, Any] = {
     "openaiEmbed": {"model": EMBEDDING_MODEL, "input": ["The sky is blue."]},
     "responsesCreate": {"model": MODEL, "input": "Why is the sky blue?"},
     "responsesInputTokens": {"model": MODEL, "input": "Why is the sky blue?"},
+    "conversationsCreate": {"metadata": {"topic": "sky"}},
+    "conversationsUpdate": {"metadata": {"topic": "weather"}},
+    "conversationsAddItems": {"items": _HELLO},
     "rerank": {"model": RERANKER, "query": _ASKED, "documents": _RANKED, "top_n": 1},
     "rerankCohere": {"model": RERANKER, "query": _ASKED, "documents": _RANKED},
     "rerankTei": {"query": _ASKED, "texts": _RANKED},
     "anthropicCreate": {"model": MODEL, "max_tokens": 200, "messages": _HELLO},
     "anthropicCountTokens": {"model": MODEL, "messages": _HELLO},
+    "llamaChat": {"model": MODEL, "messages": _HELLO},
     "llamaTokenize": {"model": MODEL, "content": "The sky is blue."},
     "llamaDetokenize": {"model": MODEL, "tokens": [785, 12884, 374, 6303]},
     "llamaApplyTemplate": {"model": MODEL, "messages": _HELLO},
@@ -71,6 +77,7 @@ BODIES: Mapping[str, Any] = {
     "ollamaEmbedOne": {"model": EMBEDDING_MODEL, "prompt": "The sky is blue."},
     "deckCreateToken": {"name": "laptop", "scopes": ["read", "infer"]},
     "deckUndo": {},
+    "deckRecord": {"seconds": 300},
     "deckTake": {
         "peer": "/run/user/1000/other.sock",
         "manifest": {
@@ -97,9 +104,47 @@ BODIES: Mapping[str, Any] = {
 }
 """Example body of each operation that has one."""
 
+_SEEING = "ggml-org/gemma-3-4b-it-GGUF:Q4_K_M"
+_SHOWN = "What colour is it?"
+_IMAGE = "R0lGODdhAQABAIEAAP8AAAAAAAAAAAAAACwAAAAAAQABAAAIBAABBAQAOw=="
+"""A red dot, as GIF."""
+_IMAGE_URL = f"data:image/gif;base64,{_IMAGE}"
+_IMAGE_PARTS = [
+    {"type": "image_url", "image_url": {"url": _IMAGE_URL}},
+    {"type": "text", "text": _SHOWN},
+]
+_IMAGE_ITEMS = [
+    {"type": "input_image", "image_url": _IMAGE_URL},
+    {"type": "input_text", "text": _SHOWN},
+]
+_IMAGE_BLOCKS = [
+    {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/gif", "data": _IMAGE},
+    },
+    {"type": "text", "text": _SHOWN},
+]
+
+IMAGE_BODIES: Mapping[str, Any] = {
+    "openaiChat": {"model": _SEEING, "messages": [{"role": "user", "content": _IMAGE_PARTS}]},
+    "responsesCreate": {"model": _SEEING, "input": [{"role": "user", "content": _IMAGE_ITEMS}]},
+    "anthropicCreate": {
+        "model": _SEEING,
+        "max_tokens": 200,
+        "messages": [{"role": "user", "content": _IMAGE_BLOCKS}],
+    },
+    "ollamaChat": {
+        "model": f"hf.co/{_SEEING}",
+        "messages": [{"role": "user", "content": _SHOWN, "images": [_IMAGE]}],
+    },
+    "ollamaGenerate": {"model": f"hf.co/{_SEEING}", "prompt": _SHOWN, "images": [_IMAGE]},
+}
+"""Example body with an image of each operation that takes some."""
+
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     "deckFeed": {"max_hz": 4},
     "deckGetFit": {"context_length": 8192},
+    "deckBenches": {"model": MODEL},
     "deckSearch": {"query": "qwen3", "limit": 10},
     "deckGetLog": {"limit": 20},
     "deckGetAudit": {"limit": 20},
@@ -122,6 +167,8 @@ SEGMENTS: Mapping[str, str] = {
     "digest": "sha256:0",
     "blob": _DIGEST,
     "response": "RESPONSE_ID",
+    "conversation": "CONVERSATION_ID",
+    "item": "ITEM_ID",
 }
 """Example values of path segments."""
 
@@ -306,6 +353,13 @@ ANSWERS: Mapping[str, Any] = {
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
     },
     "responsesInputTokens": {"object": "response.input_tokens", "input_tokens": 14},
+    "conversationsCreate": {
+        "id": "conv_1",
+        "object": "conversation",
+        "created_at": 1767225600,
+        "metadata": {"topic": "sky"},
+    },
+    "conversationsDelete": {"id": "conv_1", "object": "conversation.deleted", "deleted": True},
     "responsesDelete": {"id": "resp_1", "object": "response.deleted", "deleted": True},
     "ollamaChat": {
         "model": _HUB_NAME,

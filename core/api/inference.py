@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     EVENTS,
     NDJSON,
@@ -89,9 +90,11 @@ async def asking(
     options: LoadOptions | None = None,
     keep_alive_s: float | None = None,
 ) -> AsyncIterator[ModelReply]:
-    """Load the model and generate; leaving the block ends both. Arguments as of `Deck.answer`."""
+    """Load the model and generate; leaving the block ends both. As `Deck.inference.answer`."""
     async with (
-        deck.answer(model, request, requester, options=options, keep_alive_s=keep_alive_s) as reply,
+        deck.inference.answer(
+            model, request, requester, options=options, keep_alive_s=keep_alive_s
+        ) as reply,
         aclosing(_checked(reply.chunks)) as checked,
     ):
         yield replace(reply, chunks=checked)
@@ -109,8 +112,12 @@ async def _checked(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
 
 
 async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
-    """The answer as one piece: joined text and logprobs, the rest from its last piece."""
-    pieces = [chunk async for chunk in chunks]
+    """The answer as one piece."""
+    return joined([chunk async for chunk in chunks])
+
+
+def joined(pieces: Sequence[Chunk]) -> Chunk:
+    """Pieces of an answer as one: joined text and logprobs, the rest from the last. Pure."""
     last = pieces[-1]
     return Chunk(
         text="".join(piece.text for piece in pieces),
@@ -119,6 +126,7 @@ async def collected(chunks: AsyncIterator[Chunk]) -> Chunk:
         tool_calls=last.tool_calls,
         finish_reason=last.finish_reason,
         stop_text=last.stop_text,
+        looped=last.looped,
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
         cached_tokens=last.cached_tokens,
@@ -133,6 +141,8 @@ HEAD_S = 1.0
 error is part of the stream. Node's fetch gives up after 300 s without a head."""
 PING_S = 10.0
 """Seconds without a piece after which a sign of life is sent."""
+PIECES_AHEAD = 16
+"""Pieces that are made before the first of them is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +172,7 @@ async def streamed(pieces: AsyncGenerator[bytes, None], form: StreamForm) -> Str
 
     Waits `HEAD_S` for the first piece: an error until then is raised, a later one is a piece.
     """
-    chunks = _with_signs_of_life(pieces, form)
+    chunks = with_signs_of_life(pieces, form)
     try:
         first = await anext(chunks)
     except StopAsyncIteration:
@@ -170,59 +180,96 @@ async def streamed(pieces: AsyncGenerator[bytes, None], form: StreamForm) -> Str
     return StreamResponse(chunks=chunks, first=first, content_type=form.content_type)
 
 
-async def _with_signs_of_life(
+async def with_signs_of_life(
     pieces: AsyncGenerator[bytes, None], form: StreamForm
 ) -> AsyncGenerator[bytes, None]:
     """The pieces, a ping wherever none comes for `PING_S`, and an error as the last piece.
 
     The pieces are made in one task of their own, so that waiting for one can be given up without
-    ending it. Raises the error of the first piece.
+    ending it; those that are made meanwhile come in one. Raises the error of the first piece.
     """
-    queue: asyncio.Queue[bytes | DeckError | None] = asyncio.Queue(1)
-    maker = asyncio.create_task(_fill(queue, pieces), name="streaming an answer")
+    made = _MadePieces()
+    maker = asyncio.create_task(made.fill(pieces), name="streaming an answer")
     begun = False
     try:
         while True:
-            try:
-                async with asyncio.timeout(PING_S if begun else HEAD_S):
-                    item = await queue.get()
-            except TimeoutError:
-                if not queue.empty():
-                    continue  # It came just now, and a sign of life must not overtake it.
+            if not await made.wait(PING_S if begun else HEAD_S):
                 sign = form.ping() if form.ping is not None else None
                 if begun and sign is None:
                     continue
                 item = sign or b""
-            if item is None:
+            elif made.is_over:
                 break
-            if isinstance(item, DeckError):
-                if not begun:
-                    raise item
-                yield form.error(item)
-                break
+            else:
+                item = made.take()
             begun = True
             yield item
+        if made.error is not None:
+            if not begun:
+                raise made.error
+            yield form.error(made.error)
         await maker  # raises a bug
     finally:
+        made.close()
         maker.cancel()
         await asyncio.wait({maker})
 
 
-async def _fill(
-    queue: asyncio.Queue[bytes | DeckError | None], pieces: AsyncGenerator[bytes, None]
-) -> None:
-    """Put the pieces into a queue, then None or the error that ended them."""
-    end: DeckError | None = None
-    try:
-        async with aclosing(pieces):
-            async for data in pieces:
-                await queue.put(data)
-    except DeckError as error:
-        end = error
-    except Exception:
-        await queue.put(None)
-        raise
-    await queue.put(end)
+class _MadePieces:
+    """The pieces of a stream that are made and not sent yet."""
+
+    def __init__(self) -> None:
+        self.error: DeckError | None = None
+        """Why no more are made, where that is an error."""
+        self._pieces: list[bytes] = []
+        self._ended = False
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._deadline = Deadline(self._news.set)
+
+    def close(self) -> None:
+        """Cancel the timer."""
+        self._deadline.close()
+
+    async def fill(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Take all pieces, as long as there is room for them."""
+        try:
+            async with aclosing(pieces):
+                async for data in pieces:
+                    self._pieces.append(data)
+                    self._news.set()
+                    if len(self._pieces) >= PIECES_AHEAD:
+                        self._room.clear()
+                        await self._room.wait()
+        except DeckError as error:
+            self.error = error
+        finally:
+            self._ended = True
+            self._news.set()
+
+    async def wait(self, limit_s: float) -> bool:
+        """Wait until there are pieces, or no more come; False where that takes too long."""
+        self._deadline.set(limit_s)
+        await self._news.wait()
+        self._deadline.clear()
+        if self._pieces or self._ended:
+            return True
+        self._news.clear()
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all are taken, and no more come."""
+        return self._ended and not self._pieces
+
+    def take(self) -> bytes:
+        """The pieces that are there, joined."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._room.set()
+        if not self._ended:
+            self._news.clear()
+        return data
 
 
 def shortened(values: Sequence[float], dimensions: int | None) -> list[float]:

@@ -101,7 +101,7 @@ class Listener:
             router=Router(ROUTES if routes is None else routes, ERROR_STYLES),
             access=Access(lambda secret: deck.tokens.find(secret), limiter),
             limiter=limiter,
-            access_log=AccessLog(meter, logs=settings.access_log),
+            access_log=AccessLog(logs=settings.access_log),
             meter=meter,
             limits=limits or _limits(settings),
             per_address=settings.connections_per_address,

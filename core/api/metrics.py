@@ -162,6 +162,10 @@ def _work(page: MetricsText, deck: Deck) -> None:
              len(deck.answers.store))  # fmt: skip
     page.one("kept_answers_bytes", "gauge", "Memory of those answers.",
              deck.answers.store.total_bytes)  # fmt: skip
+    page.one("kept_conversations", "gauge", "Conversations that clients build up here.",
+             len(deck.answers.conversations))  # fmt: skip
+    page.one("kept_conversations_bytes", "gauge", "Memory of those conversations.",
+             deck.answers.conversations.total_bytes)  # fmt: skip
     page.by("tokens_total", "counter", "Tokens of prompts and answers.", "kind",
             {"prompt": counters.prompt_tokens, "completion": counters.completion_tokens,
              "cached": counters.cached_tokens},
@@ -181,3 +185,5 @@ def _machine(page: MetricsText, deck: Deck) -> None:
     page.one("disk_free_bytes", "gauge", "Free disk where the cache is.", state.disk.free_bytes)
     page.one("cache_bytes", "gauge", "The cache.", state.disk.cache_bytes)
     page.one("partial_bytes", "gauge", "Partial files.", state.disk.partial_bytes)
+    saved = state.disk.prefix_cache_bytes
+    page.one("saved_prefixes_bytes", "gauge", "Conversations that engines saved.", saved)

@@ -1,4 +1,4 @@
-"""Names of models that clients of every API see; `Deck.model` finds a model by each of them."""
+"""Names of models that clients of every API see; `ModelCommands.find` finds a model by each."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from modeldeck.core.api.examples import ANSWERS, BODIES
+from modeldeck.core.api.examples import ANSWERS, BODIES, IMAGE_BODIES
 from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.router import Route, split
 from modeldeck.core.api.pieces.schema import DOCUMENT
@@ -185,7 +185,7 @@ def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "required": route.body_required,
-            "content": {"application/json": _content(route.body, schemas, BODIES, route)},
+            "content": {"application/json": _body(route.body, schemas, route)},
         }
     return operation
 
@@ -241,6 +241,14 @@ def _failures(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     return {
         status: {"description": text, "content": content} for status, text in descriptions.items()
     }
+
+
+def _body(kind: Any, schemas: Mapping[str, Any], route: Route) -> dict[str, Any]:
+    """The schema of a body, with its example, and another one with an image where it takes some."""
+    content = _content(kind, schemas, BODIES, route)
+    if (image := IMAGE_BODIES.get(route.operation_id)) is not None:
+        content["examples"] = {"text": {"value": content.pop("example")}, "image": {"value": image}}
+    return content
 
 
 def _content(

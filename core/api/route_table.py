@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeldeck.core.api.anthropic import routes as anthropic
+from modeldeck.core.api.conversations import routes as conversations
 from modeldeck.core.api.http.error_forms import ErrorStyle
 from modeldeck.core.api.http.messages import (
     CachedEncoding,
@@ -18,7 +19,7 @@ from modeldeck.core.api.http.messages import (
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.llama_server import routes as llama_server
 from modeldeck.core.api.metrics import CONTENT_TYPE, get_metrics
-from modeldeck.core.api.native import health, machines, requests, routes, tokens, undo
+from modeldeck.core.api.native import bench, health, machines, requests, routes, tokens, undo
 from modeldeck.core.api.ollama import routes as ollama
 from modeldeck.core.api.openai import routes as openai
 from modeldeck.core.api.openapi import document
@@ -43,9 +44,11 @@ ROUTES: tuple[Route, ...] = (
     *client_routes.ROUTES,
     *routes.ROUTES,
     *requests.ROUTES,
+    *bench.ROUTES,
     *machines.ROUTES,
     *openai.ROUTES,
     *responses.ROUTES,
+    *conversations.ROUTES,
     *rerank.ROUTES,
     *anthropic.ROUTES,
     *ollama.ROUTES,

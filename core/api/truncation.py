@@ -16,6 +16,9 @@ from modeldeck.core.schema import GenerateRequest, Message
 SPARE = 0.9
 """Share of the context that is aimed at: a token is not always as many characters."""
 
+MEDIA_SIZE = 2000
+"""What an image or a recording counts as, in characters: about 500 tokens."""
+
 
 def shorter(asked: GenerateRequest, error: ContextExceeded) -> GenerateRequest | None:
     """The request without its oldest messages; None where nothing is left to leave out."""
@@ -41,4 +44,5 @@ def _parts(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
 def _size(message: Message) -> int:
     """Characters of a message, and some for what its template adds."""
     calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return len(message.content) + len(message.thought) + calls + 16
+    text = len(message.content) + len(message.thought) + calls
+    return text + len(message.media) * MEDIA_SIZE + 16

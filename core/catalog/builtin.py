@@ -1,16 +1,22 @@
-"""The built-in catalog, read from `builtin.toml`."""
+"""The built-in catalog, read from `builtin.toml`, and catalogs of the same form in other files."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from modeldeck.core.catalog.variants import canonical, mlx_quantization, quantization
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import LoadOptions, Model, model_id
+from modeldeck.core.storage.foreign_files import read_regular
+
+LONGEST = 4 << 20
+"""Bytes of a catalog file; the built-in one has 100 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,8 @@ class BuiltinModel:
     active_parameters_b: float | None = None
     """Parameters active per token of a mixture of experts, in billions."""
     context_length: int | None = None
+    capabilities: tuple[str, ...] = ()
+    """As in `Model.capabilities`: told until its own files are here."""
     source_gated: str | None = None
     """How access to the original is granted; None if it is open or not known."""
     unverified: tuple[str, ...] = ()
@@ -80,16 +88,33 @@ def load() -> tuple[Model, ...]:
     return tuple(model for row in rows() for model in _models(row))
 
 
-def load_options() -> dict[str, LoadOptions]:
-    """Return recommended load options by model id; embedding models are loaded for embeddings.
+def load_file(path: Path) -> tuple[Model, ...]:
+    """Return the models of a catalog file (`hub.catalog`). Blocks.
 
-    Models without special options are left out.
+    Raises InvalidRequest for a file that cannot be read or has another form.
+    """
+    try:
+        text = read_regular(path, LONGEST).decode("utf-8")
+        found = msgspec.convert(tomllib.loads(text).get("model", ()), tuple[BuiltinModel, ...])
+        return tuple(replace(m, source="catalog") for row in found for m in _models(row))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InvalidRequest(
+            f"The catalog {path} cannot be read: {error}.",
+            "Write it as `core/catalog/builtin.toml` is written.",
+        ) from error
+
+
+def load_options() -> dict[str, LoadOptions]:
+    """Return recommended load options by model id.
+
+    Those for embeddings and ranking are loaded for that. Models without special options are left
+    out.
     """
     found = {}
     for row in rows():
         for model in _models(row):
             options = row.load
-            if "embedding" in row.usage and model.format == "gguf":  # mlx-lm makes none
+            if not model.generates_text and model.format == "gguf":  # mlx-lm makes none
                 options = replace(options, embedding=True)
             if options != LoadOptions():
                 found[model.id] = options
@@ -98,7 +123,8 @@ def load_options() -> dict[str, LoadOptions]:
 
 def _models(row: BuiltinModel) -> list[Model]:
     told = quantization(row.gguf.file)
-    assert told is not None, f"{row.gguf.file} tells no quantization"
+    if told is None:
+        raise InvalidRequest(f"The name {row.gguf.file} of {row.id} tells no quantization.")
     size = row.gguf.size_bytes
     found = [
         _model(
@@ -110,6 +136,7 @@ def _models(row: BuiltinModel) -> list[Model]:
             quantization=canonical(told),
             size_bytes=None if size is None else size + (row.gguf.projector_bytes or 0),
             usage=row.usage,
+            capabilities=row.capabilities,
         )
     ]
     if row.mlx is not None:
@@ -125,6 +152,7 @@ def _models(row: BuiltinModel) -> list[Model]:
                 size_bytes=row.mlx.size_bytes,
                 # mlx-lm reads text only; pictures would need mlx-vlm.
                 usage=tuple(use for use in row.usage if use != "vision"),
+                capabilities=tuple(can for can in row.capabilities if can != "audio"),
             )
         )
     return found

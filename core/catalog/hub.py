@@ -25,7 +25,7 @@ from modeldeck.core.catalog import model_card, records
 from modeldeck.core.catalog.range_reader import RangeReader
 from modeldeck.core.catalog.response_cache import ResponseCache
 from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 from modeldeck.core.formats.gguf_parser import GgufHeader
 from modeldeck.core.formats.hub_names import check_blob, check_repo, check_revision
 from modeldeck.core.network.proxy_selector import ProxySelector
@@ -172,7 +172,7 @@ class HubClient:
 
     async def _read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
-    ) -> safetensors.MlxFolder:
+    ) -> mlx_folder.MlxFolder:
         """Read the configuration, and the index or headers, of an MLX model on the Hub.
 
         The index of split weights has their size; without one, or if it is that of other weights,
@@ -186,11 +186,11 @@ class HubClient:
         if "config.json" not in by_path or not weights:
             raise Corrupt(f"{repo} holds no MLX model.", "Take another repository.")
         read = partial(self._read_start, repo, revision)
-        data = await read(by_path["config.json"], safetensors.MAX_CONFIG)
-        config = await asyncio.to_thread(safetensors.read_config, data)
-        if (tokenizer := by_path.get(safetensors.TOKENIZER_CONFIG)) is not None:
-            data = await read(tokenizer, safetensors.MAX_CONFIG)
-            await asyncio.to_thread(safetensors.refuse_code, data, safetensors.TOKENIZER_CONFIG)
+        data = await read(by_path["config.json"], mlx_folder.MAX_CONFIG)
+        config = await asyncio.to_thread(mlx_folder.read_config, data)
+        if (tokenizer := by_path.get(mlx_folder.TOKENIZER_CONFIG)) is not None:
+            data = await read(tokenizer, mlx_folder.MAX_CONFIG)
+            await asyncio.to_thread(mlx_folder.refuse_code, data, mlx_folder.TOKENIZER_CONFIG)
         if (index := by_path.get(safetensors.INDEX)) is not None:
             data = await read(index, safetensors.MAX_INDEX)
             parsed = await asyncio.to_thread(safetensors.read_index, data)
@@ -199,7 +199,7 @@ class HubClient:
             size, total = sum(file.size_bytes for file in weights), parsed.total_bytes
             # A file is larger than its tensors by a small header.
             if parsed.files == paths and total is not None and 0.9 * size <= total <= size:
-                return safetensors.MlxFolder(
+                return mlx_folder.MlxFolder(
                     config=config, weights_bytes=total, tensors=parsed.tensors, parameters=None
                 )
         parts, left = [], FOLDER_LIMIT
@@ -213,14 +213,14 @@ class HubClient:
                     f"The headers of {repo} are larger than those of any model.",
                     "Take another repository.",
                 )
-        return safetensors.folder_of(config, parts)
+        return mlx_folder.folder_of(config, parts)
 
     async def read_folder(
         self, repo: str, revision: str, files: Sequence[RepoFile]
-    ) -> safetensors.MlxFolder:
+    ) -> mlx_folder.MlxFolder:
         """Read an MLX model as `_read_folder`. Raises Corrupt if mlx-lm cannot load it."""
         folder = await self._read_folder(repo, revision, files)
-        if why := safetensors.load_error(folder, (file.path for file in files)):
+        if why := mlx_folder.load_error(folder, (file.path for file in files)):
             raise Corrupt(f"{repo}: {why}", "Take another repository, or a GGUF version.")
         return folder
 

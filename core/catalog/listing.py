@@ -1,4 +1,4 @@
-"""The list of models, merged from built-in catalog, added models and cached models; find by name.
+"""The list of models, merged from catalog, added models and cached models; find by name.
 
 Pure: the cache comes in as the result of a scan.
 """
@@ -69,18 +69,20 @@ def newest_first(snapshots: Iterable[CachedSnapshot]) -> list[CachedSnapshot]:
 
 
 def merge(
-    builtin: Iterable[Model], added: Iterable[Model], cached: Iterable[Model]
+    catalog: Iterable[Model], added: Iterable[Model], cached: Iterable[Model]
 ) -> dict[str, Model]:
     """Merge all models, by id, in an order that a download does not change.
 
-    First the built-in catalog in its own order, then models that only the cache has, by name, then
+    First the catalog in its own order, then models that only the cache has, by name, then
     added models, by time. An entry whose files are cached keeps its own texts and gets their paths.
     Of several cached revisions of a model, the first one counts.
     """
     present: dict[str, Model] = {}
     for model in cached:
         present.setdefault(model.id, model)
-    ours = {model.id: model for model in builtin}
+    ours: dict[str, Model] = {}
+    for model in catalog:
+        ours.setdefault(model.id, model)
     customs = {m.id: m for m in sorted(added, key=lambda m: m.created_at) if m.id not in ours}
     # By unique name: a custom entry keeps its id when its unique name changes.
     taken = {model_id(model.unique) for model in (*ours.values(), *customs.values())}
@@ -170,7 +172,7 @@ def _short_names(model: Model) -> Iterable[str]:
     if model.repo is not None:
         short = model.repo.rsplit("/", 1)[-1]
         yield from (model.repo, short, re.sub(r"-gguf$", "", short, flags=re.IGNORECASE))
-    if model.local:
+    if model.unique.startswith("/"):
         yield tail.rpartition(".")[0]
 
 
@@ -196,8 +198,8 @@ def _unknown(text: str, models: Mapping[str, Model]) -> NotFound:
     # The first letter is seldom mistyped, and comparing with a long list takes too long.
     names = {_folded(name): name for name in every if _folded(name)[:1] == key[:1]}
     near = difflib.get_close_matches(key, names, _NEAR_MISSES, 0.6)
-    offer = f"Did you mean {' or '.join(names[name] for name in near)}? " if near else ""
+    offer = f" Did you mean {' or '.join(names[name] for name in near)}?" if near else ""
     return NotFound(
-        f"There is no model {text!r}.",
-        f"{offer}`modeldeck ls` lists them; owner/repo:VARIANT names one on the Hub.",
+        f"There is no model {text!r}.{offer}",
+        "`modeldeck ls` lists them; owner/repo:VARIANT names one on the Hub.",
     )

@@ -8,7 +8,7 @@ affect the others. Source: the Hub's OpenAPI description, `GET /api/models` and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -126,6 +126,27 @@ def parameters(repo: str) -> float | None:
     return count / 1000 if found[2].upper() == "M" else count
 
 
+USES: Mapping[str, frozenset[str]] = {
+    "vision": frozenset({"image-text-to-text", "visual-question-answering", "any-to-any"}),
+    "audio": frozenset({"audio-text-to-text", "automatic-speech-recognition", "any-to-any"}),
+    "tools": frozenset({"function-calling", "tool-use", "tool-calling", "function_calling"}),
+    "thinking": frozenset({"reasoning", "thinking", "chain-of-thought"}),
+    "embedding": frozenset({"feature-extraction", "sentence-similarity"}),
+    "rerank": frozenset({"text-ranking", "reranker", "rerank"}),
+}
+"""Tags by what they tell of a model: tasks of the Hub, and words that authors give."""
+
+
+def usage(tags: Iterable[str]) -> tuple[str, ...]:
+    """What the tags of a repository tell of it, as in `SearchHit.usage`.
+
+    >>> usage(["gguf", "image-text-to-text", "reasoning"])
+    ('vision', 'thinking')
+    """
+    given = {tag.casefold() for tag in tags}
+    return tuple(name for name, known in USES.items() if known & given)
+
+
 def _decoded(endpoint: str, data: bytes, kind: type[T]) -> T:
     if data.lstrip()[:1] == b"<":
         raise _no_hub(
@@ -164,6 +185,7 @@ def _hit(item: msgspec.Raw) -> SearchHit | None:
         license=_license(record, tags),
         formats=tuple(name for name in FORMATS if name in tags),
         parameters=parameters(repo),
+        usage=usage(tags),
     )
 
 

@@ -5,6 +5,7 @@ The core generates text through its OpenAI API only.
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import msgspec
 
 from modeldeck.core import schema
-from modeldeck.core.client.connection import record
+from modeldeck.core.client.answers import record
+from modeldeck.core.formats.media_files import media_type
 
 _PLAIN = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),
@@ -65,11 +67,34 @@ def _message(message: schema.Message) -> dict[str, Any]:
     ]
     return {
         "role": message.role,
-        "content": message.content,
+        "content": _parts(message) if message.media else message.content,
         **({"reasoning_content": message.thought} if message.thought else {}),
         **({"tool_calls": calls} if calls else {}),
         **({"tool_call_id": message.tool_call_id} if message.tool_call_id else {}),
     }
+
+
+def _parts(message: schema.Message) -> list[dict[str, Any]]:
+    """The content of a message with images or recordings, in order."""
+    parts: list[dict[str, Any]] = []
+    at = 0
+    for media in message.media:
+        if media.at > at:
+            parts.append({"type": "text", "text": message.content[at : media.at]})
+        at = media.at
+        parts.append(_media(media))
+    if at < len(message.content):
+        parts.append({"type": "text", "text": message.content[at:]})
+    return parts
+
+
+def _media(media: schema.Media) -> dict[str, Any]:
+    data = base64.b64encode(media.data).decode()
+    name = media_type(media.data) or "application/octet-stream"
+    if media.kind == "audio":
+        form = {"audio/mpeg": "mp3"}.get(name, name.rpartition("/")[2])
+        return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    return {"type": "image_url", "image_url": {"url": f"data:{name};base64,{data}"}}
 
 
 def _thinking(request: schema.GenerateRequest) -> dict[str, Any]:
@@ -106,6 +131,8 @@ async def chunks(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[schema
             if calls := delta.get("tool_calls"):
                 finish["tool_calls"] = [{"id": c.get("id"), **c["function"]} for c in calls]
             finish["finish_reason"] = choice.get("finish_reason") or finish.get("finish_reason")
+            if choice.get("stop_reason") == "repetition":
+                finish["looped"] = True
         if usage := event.get("usage"):
             finish["prompt_tokens"] = usage.get("prompt_tokens")
             finish["completion_tokens"] = usage.get("completion_tokens")

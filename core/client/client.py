@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,15 +18,10 @@ import msgspec
 
 from modeldeck.core import schema
 from modeldeck.core.client import chat
-from modeldeck.core.client.connection import (
-    CoreConnection,
-    member,
-    query_string,
-    read,
-    record,
-    segment,
-)
+from modeldeck.core.client.answers import items, member, read, record
+from modeldeck.core.client.connection import CoreConnection, native_path
 from modeldeck.core.client.transport import CONNECT_S
+from modeldeck.core.concurrency import in_thread
 
 if TYPE_CHECKING:
     from modeldeck.core.client.feed import FeedReader
@@ -47,7 +42,7 @@ class Client:
         `options` are those of `modeldeck.core.client.connection.CoreConnection`: `where`, `token`,
         `ca_file`, `ping_s`.
         """
-        self._connection = CoreConnection(socket, url, **options)
+        self._core = CoreConnection(socket, url, **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,100 +57,91 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections. Open streams must be left first."""
-        await self._connection.close()
+        await self._core.close()
 
     @cached_property
     def feed(self) -> FeedReader:
         """The core's State as it changes."""
         from modeldeck.core.client.feed import FeedReader
 
-        return FeedReader(self._connection)
+        return FeedReader(self._core)
 
     # Looking
 
     async def health(self) -> str:
         """Return the text of `/.well-known/health`: `ok:` and the id of the installation."""
-        answer = await self._connection.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
+        answer = await self._core.answer("GET", "/.well-known/health", timeout_s=CONNECT_S)
         return answer.decode(errors="replace")
 
     @property
     def latency_s(self) -> float | None:
         """The round trip of the feed's last ping; None before it, and without a feed."""
-        return self._connection.latency_s
+        return self._core.latency_s
 
     async def summary(self) -> schema.Summary:
         """Return the machine in a few numbers, and its protocol version."""
-        return record(schema.Summary, await self._connection.json("GET", "/deck/summary"))
+        return await self._core.get(schema.Summary, "summary")
 
     async def state(self) -> State:
         """Return the whole State, with memory and disk sampled now."""
         from modeldeck.core.schema.state import state_from_wire
 
-        return read(state_from_wire, await self._connection.json("GET", "/deck/state"))
+        return read(state_from_wire, await self._core.json("GET", "/deck/state"))
 
     async def model(self, ref: str) -> schema.Model:
         """The model with this id, unique name or short name. Raises NotFound or Ambiguous."""
-        return record(
-            schema.Model, await self._connection.json("GET", f"/deck/models/{segment(ref)}")
-        )
+        return await self._core.get(schema.Model, "models", ref)
 
     async def search(self, query: str, limit: int | None = None) -> schema.SearchResult:
         """Search the Hub; returns cached results when it cannot be reached."""
-        path = "/deck/search" + query_string(query=query, limit=limit)
-        return record(schema.SearchResult, await self._connection.json("GET", path))
+        return await self._core.get(schema.SearchResult, "search", query=query, limit=limit)
 
     async def repository(self, repo: str, revision: str | None = None) -> schema.Repository:
         """Return the variants of a repository. Raises NotFound, Gated, HubUnavailable."""
-        path = f"/deck/repositories/{segment(repo)}" + query_string(revision=revision)
-        return record(schema.Repository, await self._connection.json("GET", path))
+        return await self._core.get(schema.Repository, "repositories", repo, revision=revision)
 
     async def card(self, repo: str, revision: str | None = None) -> schema.Card:
         """Return the model card of a repository. Raises NotFound, Gated, HubUnavailable."""
-        path = f"/deck/repositories/{segment(repo)}/card" + query_string(revision=revision)
-        return record(schema.Card, await self._connection.json("GET", path))
+        return await self._core.get(schema.Card, "repositories", repo, "card", revision=revision)
 
     async def fit(self, ref: str, context_length: int | None = None) -> schema.Fit:
         """Return whether a model would fit the memory that is free now."""
-        path = f"/deck/models/{segment(ref)}/fit" + query_string(context_length=context_length)
-        return record(schema.Fit, await self._connection.json("GET", path, timeout_s=None))
+        return await self._core.get(
+            schema.Fit, "models", ref, "fit", timeout_s=None, context_length=context_length
+        )
 
     async def fits(self, context_length: int | None = None) -> dict[str, schema.Fit]:
         """Whether each listed model would fit, by id; some are estimates: the Hub is not asked."""
-        path = "/deck/fits" + query_string(context_length=context_length)
-        answer = await self._connection.json("GET", path, timeout_s=None)
-        fits = record(dict[str, Any], member(answer, "fits"))
-        return {key: record(schema.Fit, fit) for key, fit in fits.items()}
+        answer = await self._core.get(
+            dict[str, Any], "fits", timeout_s=None, context_length=context_length
+        )
+        return record(dict[str, schema.Fit], member(answer, "fits"))
 
     async def log(
         self, after: int = 0, limit: int = 500, source: str | None = None
     ) -> list[schema.LogLine]:
         """Lines of the log with a number above `after`, oldest first."""
-        path = "/deck/log" + query_string(after=after, limit=limit, source=source)
-        return record(
-            list[schema.LogLine], _list(await self._connection.json("GET", path), "lines")
+        return await self._core.get_list(
+            schema.LogLine, "lines", "log", after=after, limit=limit, source=source
         )
 
     async def audit_trail(self, limit: int = 200) -> list[schema.AuditEntry]:
         """The newest entries of the audit trail, newest first."""
-        answer = await self._connection.json("GET", "/deck/audit" + query_string(limit=limit))
-        return record(list[schema.AuditEntry], _list(answer, "entries"))
+        return await self._core.get_list(schema.AuditEntry, "entries", "audit", limit=limit)
 
     # Models and downloads
 
     async def create_model(self, seed: schema.ModelSeed) -> schema.Model:
         """Add a custom model."""
-        return record(
-            schema.Model, await self._connection.json("POST", "/deck/models", _given(seed))
-        )
+        return await self._core.post(schema.Model, "models", **_given(seed))
 
     async def update_model(self, ref: str, changes: Mapping[str, Any]) -> schema.Model:
         """Change fields of a model; answers the new record."""
-        path = f"/deck/models/{segment(ref)}"
-        return record(schema.Model, await self._connection.json("PATCH", path, dict(changes)))
+        return await self._core.ask(schema.Model, "PATCH", "models", ref, body=dict(changes))
 
     async def delete_model(self, ref: str) -> None:
         """Remove a custom model from the list; its files stay."""
-        await self._connection.answer("DELETE", f"/deck/models/{segment(ref)}")
+        await self._core.answer("DELETE", native_path("models", ref))
 
     async def download(
         self, ref: str, *, force: bool = False
@@ -165,17 +151,18 @@ class Client:
         A name on the Hub that is not in the list yet is added to it. A model that could not be
         loaded there is refused unless `force`.
         """
-        path = f"/deck/models/{segment(ref)}/download"
-        answer = await self._connection.json("POST", path, {"force": force}, timeout_s=None)
-        job = member(answer, "download")
-        return record(schema.Model, member(answer, "model")), record(
-            schema.Download, job
-        ) if job else None
+        return await self._accepted("models", ref, "download", force=force)
+
+    async def check_updates(self) -> schema.UpdateCheck:
+        """Have the Hub asked for newer files of the models there. Raises HubUnavailable.
+
+        `Model.update_available` has them; `download` fetches them.
+        """
+        return await self._core.post(schema.UpdateCheck, "check-updates", timeout_s=None)
 
     async def manifest(self, ref: str) -> schema.Manifest:
         """Return the files of a downloaded model, to copy it. Raises NotDownloaded."""
-        path = f"/deck/models/{segment(ref)}/manifest"
-        return record(schema.Manifest, await self._connection.json("GET", path))
+        return await self._core.get(schema.Manifest, "models", ref, "manifest")
 
     async def take(
         self, manifest: schema.Manifest, peer: str
@@ -184,44 +171,42 @@ class Client:
 
         The accepted job; None when the model is there already.
         """
-        body = {"manifest": msgspec.to_builtins(manifest), "peer": peer}
-        answer = await self._connection.json("POST", "/deck/take", body, timeout_s=None)
+        return await self._accepted("take", manifest=msgspec.to_builtins(manifest), peer=peer)
+
+    async def _accepted(
+        self, *path: str, **body: object
+    ) -> tuple[schema.Model, schema.Download | None]:
+        answer = await self._core.post(dict[str, Any], *path, timeout_s=None, **body)
         job = member(answer, "download")
-        return record(schema.Model, member(answer, "model")), record(
-            schema.Download, job
-        ) if job else None
+        model = record(schema.Model, member(answer, "model"))
+        return model, record(schema.Download, job) if job else None
 
     async def cancel_download(self, download_id: str, *, discard: bool = False) -> schema.Download:
         """End a job at once; its partial file is kept for another time unless `discard`."""
-        path = f"/deck/downloads/{segment(download_id)}/cancel"
-        return record(
-            schema.Download, await self._connection.json("POST", path, {"discard": discard})
+        return await self._core.post(
+            schema.Download, "downloads", download_id, "cancel", discard=discard
         )
 
     async def pause_download(self, download_id: str) -> schema.Download:
         """Pause a job."""
-        path = f"/deck/downloads/{segment(download_id)}/pause"
-        return record(schema.Download, await self._connection.json("POST", path))
+        return await self._core.post(schema.Download, "downloads", download_id, "pause")
 
     async def resume_download(self, download_id: str) -> schema.Download:
         """Let a held job go on, or try a failed one again."""
-        path = f"/deck/downloads/{segment(download_id)}/resume"
-        return record(schema.Download, await self._connection.json("POST", path))
+        return await self._core.post(schema.Download, "downloads", download_id, "resume")
 
     async def remove_download(self, download_id: str) -> None:
         """Forget a job that has ended."""
-        await self._connection.answer("DELETE", f"/deck/downloads/{segment(download_id)}")
+        await self._core.answer("DELETE", native_path("downloads", download_id))
 
     async def move_download(self, download_id: str, to: schema.QueueMove) -> schema.Download:
         """Let a job come sooner or later; it runs when it is among the first."""
-        path = f"/deck/downloads/{segment(download_id)}/move"
-        return record(schema.Download, await self._connection.json("POST", path, {"to": to}))
+        return await self._core.post(schema.Download, "downloads", download_id, "move", to=to)
 
     async def limit_download(self, download_id: str, bytes_per_s: int | None) -> schema.Download:
         """Limit the rate of one job; None removes its own limit."""
-        path = f"/deck/downloads/{segment(download_id)}/limit"
-        return record(
-            schema.Download, await self._connection.json("POST", path, {"bytes_per_s": bytes_per_s})
+        return await self._core.post(
+            schema.Download, "downloads", download_id, "limit", bytes_per_s=bytes_per_s
         )
 
     async def change_settings(self, **changes: Any) -> schema.Settings:
@@ -230,38 +215,32 @@ class Client:
         There are `jobs_at_once`, `rate_limit_bytes_per_s` (None for no limit), `schedule` (all of
         it), `give_way` and `memory_budget_bytes` (None for what the machine has).
         """
-        return record(
-            schema.Settings, await self._connection.json("PATCH", "/deck/settings", changes)
-        )
+        return await self._core.ask(schema.Settings, "PATCH", "settings", body=changes)
 
     async def cache(self) -> schema.CacheListing:
         """Return the contents of the cache: sizes, shared files, last use."""
-        answer = await self._connection.json("GET", "/deck/cache", timeout_s=None)
-        return record(schema.CacheListing, answer)
+        return await self._core.get(schema.CacheListing, "cache", timeout_s=None)
 
     async def verify(self, what: schema.CacheSelection) -> schema.Verification:
         """Start to check files in the cache, all of them where none are named.
 
         Its progress is in `State.verifications`.
         """
-        answer = await self._connection.json(
-            "POST", "/deck/cache/verify", msgspec.to_builtins(what), timeout_s=None
+        return await self._core.post(
+            schema.Verification, "cache", "verify", timeout_s=None, **msgspec.to_builtins(what)
         )
-        return record(schema.Verification, answer)
 
     async def cancel_verification(self, key: str) -> schema.Verification:
         """Cancel a verification."""
-        path = f"/deck/cache/verify/{segment(key)}/cancel"
-        return record(schema.Verification, await self._connection.json("POST", path))
+        return await self._core.post(schema.Verification, "cache", "verify", key, "cancel")
 
     async def plan_deletion(
         self, what: Sequence[str] | schema.CacheSelection
     ) -> schema.DeletionPlan:
         """Return what a deletion would remove; names alone are models."""
-        answer = await self._connection.json(
-            "POST", "/deck/cache/plan", _selected(what), timeout_s=None
+        return await self._core.post(
+            schema.DeletionPlan, "cache", "plan", timeout_s=None, **_selected(what)
         )
-        return record(schema.DeletionPlan, answer)
 
     async def delete_cached(
         self, what: Sequence[str] | schema.CacheSelection, *, force: bool = False
@@ -271,18 +250,17 @@ class Client:
         Raises InUse when a file is loaded or being downloaded, unless `force`.
         """
         body = _selected(what) | {"force": force}
-        answer = await self._connection.json("POST", "/deck/cache/delete", body, timeout_s=None)
-        return record(schema.DeletionReceipt, answer)
+        return await self._core.post(
+            schema.DeletionReceipt, "cache", "delete", timeout_s=None, **body
+        )
 
     async def undoable(self) -> list[schema.Undoable]:
         """Return the actions that can be undone, newest first."""
-        answer = await self._connection.json("GET", "/deck/undo")
-        return record(list[schema.Undoable], _list(answer, "actions"))
+        return await self._core.get_list(schema.Undoable, "actions", "undo")
 
     async def undo(self, key: str | None = None) -> schema.Undoable:
         """Undo an action, the newest without a key. Raises NotFound, Conflict."""
-        answer = await self._connection.json("POST", "/deck/undo", {"id": key})
-        return record(schema.Undoable, answer)
+        return await self._core.post(schema.Undoable, "undo", id=key)
 
     # Tokens: over the Unix socket only
 
@@ -297,19 +275,20 @@ class Client:
 
         Raises InvalidRequest, or Conflict for a name that is taken.
         """
-        body = {"name": name, "scopes": list(scopes), "expires_s": expires_s}
-        body |= {"priority": priority}
-        return record(schema.NewToken, await self._connection.json("POST", "/deck/tokens", body))
+        body: dict[str, Any] = {
+            "scopes": list(scopes),
+            "expires_s": expires_s,
+            "priority": priority,
+        }
+        return await self._core.post(schema.NewToken, "tokens", name=name, **body)
 
     async def tokens(self) -> list[schema.Token]:
         """All tokens, oldest first, without their secrets."""
-        answer = await self._connection.json("GET", "/deck/tokens")
-        return record(list[schema.Token], _list(answer, "tokens"))
+        return await self._core.get_list(schema.Token, "tokens", "tokens")
 
     async def revoke_token(self, ref: str) -> schema.Token:
         """Revoke the token with this name or id, at once. Raises NotFound."""
-        path = f"/deck/tokens/{segment(ref)}"
-        return record(schema.Token, await self._connection.json("DELETE", path))
+        return await self._core.ask(schema.Token, "DELETE", "tokens", ref)
 
     # Instances
 
@@ -322,9 +301,24 @@ class Client:
             ref: Which: id, unique name or short name.
             options: How.
             how: `force` loads it even where it does not fit, `make_room` unloads idle models for
-                it or does not, `fresh` forgets the last time.
+                it or does not, `fresh` forgets the last time, `reload` loads a loaded model anew,
+                `end_answers` even where it is answering.
+
+        Raises LoadedAlready for other options than those of a loaded model, without `reload`, and
+        InUse where that would end answers, without `end_answers`.
         """
         return await self._load(ref, options, {**how, "wait": False})
+
+    async def save_defaults(self, ref: str, **changes: Any) -> schema.LoadOptions:
+        """Save load options as a model's defaults; None removes one. Returns all that are saved."""
+        body = msgspec.to_builtins(changes)
+        return await self._core.ask(
+            schema.LoadOptions, "PATCH", "models", ref, "defaults", body=body
+        )
+
+    async def forget_defaults(self, ref: str) -> None:
+        """Remove the saved defaults of a model."""
+        await self._core.answer("DELETE", native_path("models", ref, "defaults"))
 
     async def loaded(self, ref: str, options: schema.LoadOptions, **how: bool) -> schema.Instance:
         """As `load`, but answers when the model is ready. Raises what went wrong."""
@@ -333,60 +327,86 @@ class Client:
     async def _load(
         self, ref: str, options: schema.LoadOptions, how: dict[str, bool]
     ) -> schema.Instance:
-        path = f"/deck/models/{segment(ref)}/load"
         body = _given(options) | how
-        return record(
-            schema.Instance, await self._connection.json("POST", path, body, timeout_s=None)
-        )
+        return await self._core.post(schema.Instance, "models", ref, "load", timeout_s=None, **body)
 
     async def plan_load(
         self, ref: str, options: schema.LoadOptions, **how: bool
     ) -> schema.LoadPlan:
         """What `load` would do now: options with their origins, forecast, what would go first."""
-        path = f"/deck/models/{segment(ref)}/load/plan"
         body = _given(options) | how
-        return record(
-            schema.LoadPlan, await self._connection.json("POST", path, body, timeout_s=None)
+        return await self._core.post(
+            schema.LoadPlan, "models", ref, "load", "plan", timeout_s=None, **body
         )
 
     async def loads(self, limit: int = 200) -> list[schema.LoadRecord]:
         """What earlier loads were forecast to take and what they took, newest first."""
-        answer = await self._connection.json("GET", "/deck/loads" + query_string(limit=limit))
-        return record(list[schema.LoadRecord], _list(answer, "loads"))
+        return await self._core.get_list(schema.LoadRecord, "loads", "loads", limit=limit)
 
     async def change_instance(self, instance_id: str, **changes: Any) -> schema.Instance:
         """Change `pinned` or `idle_ttl_s` (0 for never) of a model that is loaded."""
-        path = f"/deck/instances/{segment(instance_id)}"
-        return record(schema.Instance, await self._connection.json("PATCH", path, changes))
+        return await self._core.ask(
+            schema.Instance, "PATCH", "instances", instance_id, body=changes
+        )
 
     async def unload(self, instance_id: str) -> schema.UnloadReceipt:
         """Unload one model, or cancel its load; returns the memory that was freed."""
-        path = f"/deck/instances/{segment(instance_id)}/unload"
-        return record(
-            schema.UnloadReceipt, await self._connection.json("POST", path, timeout_s=None)
+        return await self._core.post(
+            schema.UnloadReceipt, "instances", instance_id, "unload", timeout_s=None
         )
 
     async def unload_all(self) -> list[schema.UnloadReceipt]:
         """Unload everything."""
-        answer = await self._connection.json("POST", "/deck/instances/unload", timeout_s=None)
-        return record(list[schema.UnloadReceipt], _list(answer, "receipts"))
+        answer = await self._core.post(dict[str, Any], "instances", "unload", timeout_s=None)
+        return record(list[schema.UnloadReceipt], items(answer, "receipts"))
 
     # Requests to models
 
     @property
     def client_id(self) -> str:
         """What `RequestInfo.client` has for requests of this client."""
-        return self._connection.client_id
+        return self._core.client_id
 
     async def requests(self) -> list[schema.RequestInfo]:
         """Requests to models: those that run or wait, and the last that ended."""
-        answer = await self._connection.json("GET", "/deck/requests")
-        return record(list[schema.RequestInfo], _list(answer, "requests"))
+        return await self._core.get_list(schema.RequestInfo, "requests", "requests")
 
     async def cancel_request(self, request_id: str) -> schema.RequestInfo:
         """Cancel a request to a model. Raises NotFound, and Conflict for one that has ended."""
-        path = f"/deck/requests/{segment(request_id)}/cancel"
-        return record(schema.RequestInfo, await self._connection.json("POST", path))
+        return await self._core.post(schema.RequestInfo, "requests", request_id, "cancel")
+
+    async def request_text(self, request_id: str) -> schema.RecordedText | None:
+        """What a request says and what was answered; None where not recorded. Raises NotFound."""
+        answer = await self._core.get(dict[str, Any], "requests", request_id)
+        text = answer.get("text")
+        return None if text is None else record(schema.RecordedText, text)
+
+    async def record_requests(self, seconds: float, models: Sequence[str] = ()) -> schema.Recording:
+        """Record what requests say for some seconds, in the core's memory only. Raises NotFound."""
+        body = {"seconds": seconds, "models": list(models)}
+        return await self._core.ask(schema.Recording, "PUT", "recording", body=body)
+
+    async def stop_recording(self) -> None:
+        """End the recording of requests, and drop what it has."""
+        await self._core.answer("DELETE", "/deck/recording")
+
+    async def bench(
+        self, ref: str, at_once: Sequence[int] = (), *, load: bool = False
+    ) -> schema.BenchProgress:
+        """Begin to measure how fast a model is; `State.bench` has the progress, then the figures.
+
+        `at_once` are numbers of requests at once; `load` loads the model if need be.
+        """
+        body: dict[str, Any] = {"at_once": list(at_once), "load": load}
+        return await self._core.post(schema.BenchProgress, "models", ref, "bench", **body)
+
+    async def cancel_bench(self) -> schema.BenchProgress:
+        """Stop the benchmark that runs. Raises NotFound."""
+        return await self._core.ask(schema.BenchProgress, "DELETE", "bench")
+
+    async def benches(self, ref: str | None = None) -> list[schema.Bench]:
+        """Benchmarks that were kept, newest first; of one model, or of all."""
+        return await self._core.get_list(schema.Bench, "benches", "benches", model=ref)
 
     def generate(
         self, ref: str, request: schema.GenerateRequest
@@ -401,25 +421,24 @@ class Client:
     async def _generate(
         self, ref: str, request: schema.GenerateRequest
     ) -> AsyncIterator[AsyncIterator[schema.Chunk]]:
-        path, body = chat.request_for(ref, request)
-        async with (
-            self._connection.events(path, body) as events,
-            aclosing(chat.chunks(events)) as chunks,
-        ):
+        written = partial(chat.request_for, ref, request)
+        has_media = any(message.media for message in request.messages)
+        path, body = await in_thread(written) if has_media else written()
+        async with self._core.events(path, body) as events, aclosing(chat.chunks(events)) as chunks:
             yield chunks
 
     async def embed(self, ref: str, texts: Sequence[str]) -> list[tuple[float, ...]]:
         """One vector of length 1 a text; the model, one for embeddings, is loaded if need be."""
         body = {"model": ref, "input": list(texts)}
-        answer = await self._connection.json("POST", "/v1/embeddings", body, timeout_s=None)
-        entries = record(list[dict[str, Any]], _list(answer, "data"))
+        answer = await self._core.json("POST", "/v1/embeddings", body, timeout_s=None)
+        entries = record(list[dict[str, Any]], items(answer, "data"))
         return [record(tuple[float, ...], member(entry, "embedding")) for entry in entries]
 
     # The core itself
 
     async def stop(self) -> None:
         """Ask the core to end; it answers first."""
-        await self._connection.json("POST", "/deck/stop")
+        await self._core.json("POST", "/deck/stop")
 
 
 def _given(body: Any) -> dict[str, Any]:
@@ -436,8 +455,3 @@ def _selected(what: Sequence[str] | schema.CacheSelection) -> dict[str, Any]:
     )
     body: dict[str, Any] = msgspec.to_builtins(chosen)
     return body
-
-
-def _list(answer: Any, name: str) -> Any:
-    """The list in an answer that is one, or that holds one under a name."""
-    return answer.get(name, []) if isinstance(answer, dict) else answer

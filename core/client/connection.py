@@ -6,7 +6,7 @@ class of `modeldeck.core.errors` that it raised. `modeldeck.core.client.client` 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -15,7 +15,15 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from modeldeck.core import errors
+from modeldeck.core.client.answers import (
+    ERROR_BYTES,
+    OTHER_VERSION,
+    error_of,
+    items,
+    record,
+    recorded,
+    refusal,
+)
 from modeldeck.core.client.transport import (
     CONNECT_S,
     AnswerTimeout,
@@ -23,8 +31,7 @@ from modeldeck.core.client.transport import (
     Transport,
     TransportFailed,
 )
-from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
-from modeldeck.core.schema.errors import ErrorInfo, from_info
+from modeldeck.core.errors import CoreUnreachable, DeckError
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -43,16 +50,10 @@ FRAME_LIMIT = 64 << 20
 """Bytes of one feed frame: a State with 10,000 models takes about 8 MiB."""
 ANSWER_BYTES = 256 << 20
 """Bytes of one answer: a State with 10,000 models takes about 8 MiB."""
-ERROR_BYTES = 1 << 20
-"""Bytes of an answer that is an error."""
 LINE_LIMIT = 4 << 20
 """Bytes of one line of a streamed answer; the core sends a few hundred."""
 
-LONGEST_TEXT = 300
-"""Characters of an answer that is no error of a core, in an error."""
-
 REMEDY = "Start a core with `modeldeck serve`, or run the command again."
-OTHER_VERSION = "It may be another version of modeldeck: `modeldeck stop` ends it."
 
 
 class CoreConnection:
@@ -129,17 +130,41 @@ class CoreConnection:
     ) -> bytes:
         """The body that answers a request; `timeout_s` None waits as long as the work takes.
 
-        Every POST and PATCH has a JSON body: that is what a web page cannot send.
+        Every POST, PATCH and PUT has a JSON body: that is what a web page cannot send.
         """
-        content = msgspec.json.encode(body or {}) if method in ("POST", "PATCH") else None
+        content = msgspec.json.encode(body or {}) if method in ("POST", "PATCH", "PUT") else None
         try:
             async with self._transport.stream(method, path, content, timeout_s) as response:
                 answer = await _read(response)
         except TransportFailed as error:
             raise self.unreachable(error) from error
         if response.is_error:
-            raise _error(response, answer)
+            raise error_of(response, answer)
         return answer
+
+    async def ask(
+        self, kind: type[T], method: str, *path: str, body: Mapping[str, Any] | None = None
+    ) -> T:
+        """The record that answers a request of the native API. `path` as `native_path` takes it."""
+        return record(kind, await self.json(method, native_path(*path), body))
+
+    async def get(
+        self, kind: type[T], /, *path: str, timeout_s: float | None = ANSWER_S, **query: object
+    ) -> T:
+        """As `ask`, with GET; a parameter of `query` that is None is not sent."""
+        where = native_path(*path) + query_string(**query)
+        return record(kind, await self.json("GET", where, timeout_s=timeout_s))
+
+    async def get_list(self, kind: type[T], name: str, /, *path: str, **query: object) -> list[T]:
+        """As `get`: the records in an answer that is a list, or that has one under a name."""
+        answer = await self.json("GET", native_path(*path) + query_string(**query))
+        return record(list[kind], items(answer, name))  # type: ignore[valid-type]  # at run time
+
+    async def post(
+        self, kind: type[T], /, *path: str, timeout_s: float | None = ANSWER_S, **body: Any
+    ) -> T:
+        """As `ask`, with POST and the fields of its body."""
+        return record(kind, await self.json("POST", native_path(*path), body, timeout_s=timeout_s))
 
     @asynccontextmanager
     async def events(
@@ -150,7 +175,7 @@ class CoreConnection:
         try:
             async with self._transport.stream("POST", path, content, None) as response:
                 if response.is_error:
-                    raise _error(response, await _read(response))
+                    raise error_of(response, await _read(response))
                 async with aclosing(_events(response)) as events:
                     yield events
         except TransportFailed as error:
@@ -231,90 +256,19 @@ def _who_may(socket: Path) -> str:
         return ""
 
 
-def segment(text: str) -> str:
-    """Quote a text as one segment of a path."""
-    return quote(text, safe="")
+def native_path(*segments: str) -> str:
+    """Return the path of these segments, which need no quoting, in the native API.
+
+    >>> native_path("models", "a/b", "load")
+    '/deck/models/a%2Fb/load'
+    """
+    return "/".join(("/deck", *(quote(text, safe="") for text in segments)))
 
 
 def query_string(**values: object) -> str:
     """Return a query string of the values that are not None; starts with `?` unless empty."""
     given = {name: value for name, value in values.items() if value is not None}
     return f"?{urlencode(given)}" if given else ""
-
-
-def record(kind: type[T], value: Any) -> T:
-    """Convert an answer to a record; unknown fields are ignored. Raises DeckError."""
-    return read(lambda wire: msgspec.convert(wire, kind), value)
-
-
-def read(reader: Callable[[Any], T], value: Any) -> T:
-    """Apply the reader to an answer. Raises DeckError for one that it cannot convert."""
-    try:
-        return reader(value)
-    except msgspec.ValidationError as error:
-        raise DeckError(f"The core's answer is not understood: {error}.", OTHER_VERSION) from error
-
-
-def member(answer: Any, name: str) -> Any:
-    """Return the field of an answer. Raises DeckError where it has none."""
-    if not isinstance(answer, dict) or name not in answer:
-        raise DeckError(f"The core's answer has no {name!r}.", OTHER_VERSION)
-    return answer[name]
-
-
-def _error(response: CoreResponse, answer: bytes) -> DeckError:
-    """The error that an answer with status 400 and above records, in each of the API's styles."""
-    try:
-        body = msgspec.json.decode(answer)["error"]
-    except (msgspec.DecodeError, KeyError, TypeError):
-        words = answer[:ERROR_BYTES].decode(errors="replace").split()
-        text = " ".join(words)[:LONGEST_TEXT] or response.reason
-        return DeckError(f"The core answered {response.status}: {text}")
-    return _recorded(body, f"The core answered {response.status}.")
-
-
-def refusal(where: str, status: int, body: bytes) -> DeckError:
-    """Why the handshake of the feed was answered with an HTTP status other than 101.
-
-    A status that may pass is a FeedRefused, which is tried again: 429 (RFC 6585, section 4) and
-    those of 500 and above (RFC 9110, section 15.6), but 501 and 505. A status that only another
-    version of the core gives is told as that. All others are what they say.
-    """
-    try:
-        said = _recorded(msgspec.json.decode(body)["error"], "")
-    except (msgspec.DecodeError, KeyError, TypeError):
-        said = DeckError("")  # a proxy in between, or no core
-    what = f"{where} refuses the feed with status {status}"
-    message = f"{what}: {said.message}" if said.message else f"{what}."
-    if status == 429 or (status >= 500 and status not in (501, 505)):
-        return FeedRefused(message, said.remedy, details=said.details)
-    if status in (404, 405, 426, 501, 505):
-        return DeckError(message, OTHER_VERSION)
-    kind = {401: errors.Unauthorized, 403: errors.Forbidden}.get(status, type(said))
-    return kind(message, said.remedy or _REFUSED.get(status, ""), details=said.details)
-
-
-_REFUSED = {
-    401: "It wants a token that it knows: see --token-file and `modeldeck token create`.",
-    403: "The token, or this machine's address, is not allowed to watch.",
-}
-"""Remedies for answers without one."""
-
-
-def _recorded(body: Any, otherwise: str) -> DeckError:
-    """The error in an error object, the native one or OpenAI's."""
-    if not isinstance(body, dict):
-        return DeckError(otherwise)
-    details = body.get("details")
-    code = str(body.get("code") or "")
-    return from_info(
-        ErrorInfo(
-            code="not_found" if code == "model_not_found" else code,
-            message=str(body.get("message") or otherwise),
-            remedy=str(body.get("remedy") or ""),
-            details=tuple(map(str, details)) if isinstance(details, list) else (),
-        )
-    )
 
 
 async def _read(response: CoreResponse) -> bytes:
@@ -350,7 +304,7 @@ async def _events(response: CoreResponse) -> AsyncGenerator[dict[str, Any], None
             if data.startswith(b"data:"):
                 event = _event(data.removeprefix(b"data:"))
                 if "error" in event:
-                    raise _recorded(event["error"], "The answer broke off.")
+                    raise recorded(event["error"], "The answer broke off.")
                 yield event
 
 

@@ -9,7 +9,8 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
-from modeldeck.core.client.connection import OTHER_VERSION, REMEDY, CoreConnection
+from modeldeck.core.client.answers import OTHER_VERSION
+from modeldeck.core.client.connection import REMEDY, CoreConnection
 from modeldeck.core.errors import CoreUnreachable, DeckError, FeedRefused
 from modeldeck.core.schema.state import Event, State, apply, item_from_frame
 
@@ -118,10 +119,7 @@ def _item(frame: str | bytes) -> State | Event | None:
     try:
         return item_from_frame(frame)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DeckError(
-            f"The core's feed is not understood: {error}.",
-            OTHER_VERSION,
-        ) from error
+        raise DeckError(f"The core's feed is not understood: {error}.", OTHER_VERSION) from error
 
 
 async def _folded(items: AsyncIterator[State | Event]) -> AsyncGenerator[State, None]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import Engine, LoadOptions, OptionOrigin
+from modeldeck.core.schema import Engine, KvCacheType, LoadOptions, OptionOrigin
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "context_length": (16, 1 << 24),
@@ -158,6 +158,8 @@ class ModelTraits:
     """Elements of a key, per head."""
     value_length: int | None = None
     """Elements of a value, per head."""
+    vocabulary: tuple[str | None, str | None, int] | None = None
+    """Kind, way of cutting text, and number of tokens of its vocabulary, as its header has them."""
     unfit: tuple[str, str] | None = None
     """Why the model cannot run here with any options, and what to do; None where nothing
     is known to stand against it."""
@@ -167,10 +169,24 @@ QUANTIZED_BLOCK = 32
 """Values that share a scale in every quantized type of a KV cache (ggml-common.h)."""
 MLX_GROUP = 32
 """Values that share a scale in mlx-lm's quantized KV cache, at least."""
-MLX_TYPES = ("f16", "bf16", "q8_0", "q4_0")
+MLX_TYPES: tuple[KvCacheType, ...] = ("f16", "bf16", "q8_0", "q4_0")
 """KV cache types that mlx-lm has a word for."""
 MLX_IGNORES = ("gpu_layers", "flash_attention", "threads", "mmap", "mlock")
 """Load options that mlx-lm has no word for: it decides these itself."""
+
+
+def kv_cache_types(traits: ModelTraits, engine: Engine) -> tuple[KvCacheType, ...]:
+    """The types of KV cache that a model can have: those that `suit` does not refuse. Pure.
+
+    >>> kv_cache_types(ModelTraits(key_length=80, value_length=80), "llama.cpp")
+    ('f32', 'f16', 'bf16')
+    """
+    block = MLX_GROUP if engine == "mlx" else QUANTIZED_BLOCK
+    lengths = (traits.key_length, None if engine == "mlx" else traits.value_length)
+    known: tuple[KvCacheType, ...] = MLX_TYPES if engine == "mlx" else get_args(KvCacheType)
+    if not any(length is not None and length % block for length in lengths):
+        return known
+    return tuple(kind for kind in known if kind not in QUANTIZED)
 
 
 def suit(

@@ -51,6 +51,11 @@ class Paths:
         return self.state / "modeldeck.sqlite3"
 
     @property
+    def chats(self) -> Path:
+        """Conversations of the front ends: on the person's machine, also where the core is not."""
+        return self.state / "chats.db"
+
+    @property
     def prefixes(self) -> Path:
         """What engines computed for conversations; only where the person wants it kept on disk."""
         return self.state / "prefixes"
@@ -69,6 +74,11 @@ class Paths:
     def core_log(self) -> Path:
         """Log of a core that runs in the background."""
         return self.log / "core.log"
+
+    @property
+    def dashboard_log(self) -> Path:
+        """Warnings and unexpected errors of dashboards."""
+        return self.log / "dashboard.log"
 
     @property
     def socket(self) -> Path:

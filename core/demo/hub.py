@@ -22,11 +22,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Self
 
 from modeldeck.core.demo.answers import FileBody, HubContext, HubResponse, answer, storage_answer
 from modeldeck.core.demo.faults import Fault, Faults
+from modeldeck.core.demo.file_sender import FileSender, LoggedExchange, write
 from modeldeck.core.demo.repository import DemoRepo
 from modeldeck.core.demo.server import HOST, HubConnection, HubRequest, Server
 
@@ -36,44 +37,8 @@ TOKEN = "hf_demo_visitor"  # noqa: S105 - opens the demo's own gated repository,
 STRANGER = "hf_demo_stranger"
 """A valid token that may not."""
 
-CHUNK = 256 << 10
-"""Bytes sent at a time."""
-
 LOG_LIMIT = 10_000
 """Requests the log keeps."""
-
-_TRICKLE_S = 0.02
-
-_STEPS_PER_SECOND = 20
-"""Sends per second of a rate-limited transfer."""
-
-
-@dataclass(slots=True, kw_only=True)
-class LoggedExchange:
-    """One request and its answer, as the log keeps it."""
-
-    origin: Literal["hub", "storage"]
-    method: str
-    path: str
-    """Path without the query, as it came."""
-    range: str | None
-    """The Range header."""
-    authorization: bool
-    """Whether an Authorization header came."""
-    status: int
-    file: str = ""
-    """`owner/name/path` of the file that was asked for."""
-    size_bytes: int = 0
-    """Announced bytes of the body; 0 for HEAD."""
-    bytes_sent: int = 0
-    """Bytes of the body that the kernel took, or is being given."""
-    fault: str | None = None
-    """The fault that was injected."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the whole answer went out."""
-        return self.bytes_sent == self.size_bytes
 
 
 class DemoHub:
@@ -91,10 +56,8 @@ class DemoHub:
         self._lock = threading.Lock()
         self._log: deque[LoggedExchange] = deque(maxlen=LOG_LIMIT)
         self._secret = secrets.token_bytes(32)
-        self._rate = rate_bytes_per_s
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed = asyncio.Event()
         self._hub = Server(self._handle_hub)
         self._storage = Server(self._handle_storage)
         self.url = ""
@@ -103,6 +66,7 @@ class DemoHub:
         """The origin of signed URLs."""
         self.faults = Faults(self._notify)
         """The faults to inject."""
+        self._files = FileSender(self.faults, rate_bytes_per_s)
         self.link_lifetime_s = 3600.0
         """Seconds that a signed URL is valid."""
         self.latency_s = 0.0
@@ -161,11 +125,11 @@ class DemoHub:
     @property
     def rate_bytes_per_s(self) -> int | None:
         """Bytes per second of each connection; None for no limit."""
-        return self._rate
+        return self._files.rate
 
     @rate_bytes_per_s.setter
     def rate_bytes_per_s(self, rate: int | None) -> None:
-        self._rate = rate
+        self._files.rate = rate
         self._notify()
 
     @property
@@ -232,11 +196,7 @@ class DemoHub:
     def _notify(self) -> None:
         """Wake every transfer that waits, from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+            self._loop.call_soon_threadsafe(self._files.wake)
 
     def _world(self) -> HubContext:
         with self._lock:
@@ -293,111 +253,9 @@ class DemoHub:
         if silent:
             return
         if isinstance(body, FileBody):
-            await self._send_file(body, exchange, connection)
+            await self._files.send(body, exchange, connection)
         else:
-            await _write(body, exchange, connection)
-
-    async def _send_file(
-        self, body: FileBody, exchange: LoggedExchange, connection: HubConnection
-    ) -> None:
-        text = f"{exchange.path} {exchange.file}"
-        fault_round, cuts = self.faults.round, self.faults.cuts
-        fault = self.faults.take(text, body.start, body.stop)
-        exchange.fault = fault.kind if fault else None
-        halt = body.stop
-        if fault is not None and fault.kind != "flip":
-            halt = body.start + fault.at
-        await self._send(replace(body, stop=halt), fault, exchange, connection)
-        if halt == body.stop or fault is None:
-            return
-        if fault.kind == "stall":
-            if await self._stall(fault_round, cuts, connection):
-                await self._send(replace(body, start=halt), None, exchange, connection)
-            else:
-                connection.reset()
-        elif fault.kind == "trickle":
-            rest = await self._trickle(replace(body, start=halt), fault_round, exchange, connection)
-            await self._send(rest, None, exchange, connection)
-        elif fault.kind == "reset":
-            connection.reset()
-        else:
-            connection.close()
-
-    async def _send(
-        self,
-        body: FileBody,
-        fault: Fault | None,
-        exchange: LoggedExchange,
-        connection: HubConnection,
-    ) -> None:
-        """Send bytes of a file no faster than the limit allows."""
-        position, clock = body.start, asyncio.get_running_loop().time
-        due = clock()
-        while position < body.stop:
-            rate = self._rate
-            step = min(CHUNK, max(1, rate // _STEPS_PER_SECOND)) if rate else CHUNK
-            size = min(step, body.stop - position)
-            data = await asyncio.to_thread(body.file.read, position, size)
-            if fault is not None and fault.kind == "flip":
-                data = _inverted(data, fault.at - position)
-            await _write(data, exchange, connection)
-            position += len(data)
-            if rate:
-                # A transfer that fell behind does not catch up with a burst.
-                due = max(due, clock() - 1 / _STEPS_PER_SECOND) + len(data) / rate
-                await self._wait_until(due, rate)
-
-    async def _wait_until(self, due: float, rate: int) -> None:
-        """Wait, but not on when the limit changes."""
-        clock = asyncio.get_running_loop().time
-        while self._rate == rate and (rest := due - clock()) > 0:
-            try:
-                await asyncio.wait_for(self._changed.wait(), rest)
-            except TimeoutError:
-                return
-
-    async def _trickle(
-        self, body: FileBody, fault_round: int, exchange: LoggedExchange, connection: HubConnection
-    ) -> FileBody:
-        """Send single bytes until the faults are cleared; what is left."""
-        while self.faults.round == fault_round and body.start < body.stop:
-            data = await asyncio.to_thread(body.file.read, body.start, 1)
-            await _write(data, exchange, connection)
-            body = replace(body, start=body.start + 1)
-            await asyncio.sleep(_TRICKLE_S)
-        return body
-
-    async def _stall(self, fault_round: int, cuts: int, connection: HubConnection) -> bool:
-        """Wait until the faults are cleared; False when the connection is to be cut instead.
-
-        Raises ConnectionError when the client leaves.
-        """
-        gone = asyncio.create_task(connection.gone())
-        try:
-            while self.faults.round == fault_round:
-                if self.faults.cuts != cuts:
-                    return False
-                changed = asyncio.create_task(self._changed.wait())
-                try:
-                    await asyncio.wait((gone, changed), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    changed.cancel()
-                if gone.done():
-                    raise ConnectionResetError("The client left.")
-            return True
-        finally:
-            gone.cancel()
-            await asyncio.wait((gone,))
-
-
-async def _write(data: bytes, exchange: LoggedExchange, connection: HubConnection) -> None:
-    # Counted first, so that a client that has all bytes finds them in the log.
-    exchange.bytes_sent += len(data)
-    try:
-        await connection.write(data)
-    except ConnectionError:
-        exchange.bytes_sent -= len(data)
-        raise
+            await write(body, exchange, connection)
 
 
 def _gzipped(found: HubResponse) -> HubResponse:
@@ -418,10 +276,3 @@ def _failure(fault: Fault, file: str) -> HubResponse:
     if fault.retry_after_s is not None:
         headers.append(("Retry-After", str(fault.retry_after_s)))
     return HubResponse(status=fault.status, headers=headers, body=b"Made to fail.", file=file)
-
-
-def _inverted(data: bytes, offset: int) -> bytes:
-    """`data` with the byte at `offset` inverted, where it has one there."""
-    if not 0 <= offset < len(data):
-        return data
-    return data[:offset] + bytes([data[offset] ^ 0xFF]) + data[offset + 1 :]

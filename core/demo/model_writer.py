@@ -65,6 +65,7 @@ def write_gguf(
     chat_template: str | None = CHAT_TEMPLATE,
     thinks: bool = False,
     fills: bool = False,
+    sees: bool = False,
 ) -> list[Path]:
     """Write a GGUF model and return its files: one, or the parts of a split one.
 
@@ -78,11 +79,13 @@ def write_gguf(
         chat_template: Jinja; None for a model without one.
         thinks: Whether it thinks before each answer; `THINKING_TEMPLATE` is for such a model.
         fills: Whether it has tokens around a gap to fill; only for the smallest model.
+        sees: Whether it counts the squares of pictures, with the projector that
+            `modeldeck.core.demo.projector` writes; only for the smallest model.
 
     Raises:
         DeckError: numpy or gguf is not installed.
     """
-    model = _make(size_bytes, extra_tokens, thinks, fills)
+    model = make(size_bytes, extra_tokens, thinks=thinks, fills=fills, sees=sees)
     try:
         import gguf
     except ImportError as error:
@@ -124,7 +127,7 @@ def write_mlx(
     Raises:
         DeckError: numpy is not installed.
     """
-    model = _make(size_bytes, extra_tokens, thinks)
+    model = make(size_bytes, extra_tokens, thinks=thinks)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -144,15 +147,19 @@ def write_mlx(
 
 def parameters(size_bytes: int = 0, extra_tokens: int = 0) -> int:
     """How many numbers the weights of a model of this size are. Raises DeckError as `write_mlx`."""
-    return _make(size_bytes, extra_tokens).parameters
+    return make(size_bytes, extra_tokens).parameters
 
 
-def _make(size_bytes: int, extra_tokens: int, thinks: bool = False, fills: bool = False) -> Tiny:
+def make(size_bytes: int = 0, extra_tokens: int = 0, **kind: bool) -> Tiny:
+    """The weights of a model; `kind` are the other arguments of `weights.tiny`.
+
+    Raises DeckError where numpy is not installed.
+    """
     try:
         from modeldeck.core.demo.weights import tiny
     except ImportError as error:
         raise missing_package(error) from error
-    return tiny(size_bytes, extra_tokens, thinks=thinks, fills=fills)
+    return tiny(size_bytes, extra_tokens, **kind)
 
 
 def missing_package(error: ImportError) -> DeckError:
@@ -181,7 +188,7 @@ def _describe(writer: Any, model: Tiny, quant: Quantization) -> None:
     writer.add_value_length(weights.HEAD_SIZE)
     writer.add_layer_norm_rms_eps(weights.NORM_EPSILON)
     writer.add_rope_dimension_count(weights.HEAD_SIZE)
-    writer.add_rope_freq_base(weights.ROPE_BASE)
+    writer.add_rope_freq_base(model.rope_base)
     writer.add_vocab_size(len(model.vocabulary.tokens))
     writer.add_file_type(_FILE_TYPES[quant])
 
@@ -263,7 +270,7 @@ def _mlx_config(model: Tiny) -> dict[str, Any]:
         "rms_norm_eps": weights.NORM_EPSILON,
         "vocab_size": len(model.vocabulary.tokens),
         "max_position_embeddings": weights.CONTEXT_LENGTH,
-        "rope_theta": weights.ROPE_BASE,
+        "rope_theta": model.rope_base,
         "tie_word_embeddings": False,
         "hidden_act": "silu",
         "torch_dtype": "float16",

@@ -4,6 +4,7 @@ deck/tiny-GGUF        two quantizations in one repository
 deck/tiny-split-GGUF  one quantization in several parts, in a sub-folder
 deck/tiny-mlx         the same model for MLX
 deck/tiny-think-GGUF  thinks before it answers
+deck/tiny-see-GGUF    tells the colour and the number of squares in a picture
 deck/padded-GGUF      of adjustable size
 deck/gated-GGUF       its licence must be accepted first
 deck/tiny-embed-GGUF  for embeddings
@@ -18,7 +19,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.demo.model_writer import parameters, write_gguf, write_mlx
+from modeldeck.core.demo.model_writer import make, parameters, write_gguf, write_mlx
+from modeldeck.core.demo.projector import write_projector
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from modeldeck.core.demo.reranker import write_reranker
 from modeldeck.core.demo.vocabulary import BEGIN, CHAT_TEMPLATE, END, THINKING_TEMPLATE
@@ -52,6 +54,7 @@ def build(folder: Path, padded_bytes: int = PADDED_BYTES) -> tuple[DemoRepo, ...
         _split(folder / "tiny-split-GGUF"),
         _mlx(folder / "tiny-mlx"),
         _thinking(folder / "tiny-think-GGUF"),
+        _seeing(folder / "tiny-see-GGUF"),
         _padded(folder / "padded-GGUF", padded_bytes),
         _gated(folder / "gated-GGUF"),
         _embedding(folder / "tiny-embed-GGUF"),
@@ -93,6 +96,16 @@ def _thinking(folder: Path) -> DemoRepo:
     write_gguf(folder / "tiny-think-F16.gguf", "F16", chat_template=THINKING_TEMPLATE, thinks=True)
     about = "A tiny model that thinks before it answers."
     return _gguf_repo(folder, about, template=THINKING_TEMPLATE, downloads=640, likes=6)
+
+
+def _seeing(folder: Path) -> DemoRepo:
+    write_gguf(folder / "tiny-see-F16.gguf", "F16", sees=True)
+    write_projector(folder / "mmproj-tiny-see-F32.gguf")
+    about = "A tiny model that tells the colour and the number of squares in a picture."
+    total = make(sees=True).parameters
+    return _gguf_repo(
+        folder, about, total, pipeline_tag="image-text-to-text", downloads=870, likes=8
+    )
 
 
 def _padded(folder: Path, size_bytes: int) -> DemoRepo:

@@ -18,9 +18,13 @@ from pathlib import Path
 from modeldeck.core.client import daemon
 from modeldeck.core.client.daemon import CoreReady
 from modeldeck.core.config.paths import Paths, locate
+from modeldeck.core.demo.catalog import write_catalog
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.repositories import PADDED_BYTES, build
+from modeldeck.core.demo.repositories import OWNER, PADDED_BYTES, build
 from modeldeck.core.demo.repository import DemoRepo
+
+CATALOG = "catalog.toml"
+"""The file in the demo's folder that lists the models of its hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ async def session(
     folder = Path(tempfile.mkdtemp(prefix="modeldeck-demo-"))
     try:
         repositories = await _built(folder / "hub", padded_bytes)
+        await asyncio.to_thread(write_catalog, folder / CATALOG, OWNER, repositories)
         async with DemoHub(repositories, rate_bytes_per_s=rate_bytes_per_s) as hub:
             inside = environment(folder, hub.url, port, environ)
             async with daemon.child(inside) as (ready, ended):
@@ -85,8 +90,10 @@ def environment(
         "MODELDECK_HOME": str(folder / "home"),
         "HF_HOME": str(folder / "hf"),
         "HF_ENDPOINT": hub_url,
+        "MODELDECK_HUB_CATALOG": str(folder / CATALOG),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
+        "MODELDECK_CATALOG_ALSO_FROM": "",  # the person's own models are no part of the demo
         "MODELDECK_RUNTIME_CALIBRATE": "false",  # it would be forgotten with the folder
     }
     if port is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
-from modeldeck.core.runtime.engines.text import byte_characters
+from modeldeck.core.runtime.text.text_streams import byte_characters
 
 BEGIN, END, ASSISTANT = "<|begin|>", "<|end|>", "<|assistant|>"
 SPECIALS = (BEGIN, END, "<|system|>", "<|user|>", ASSISTANT, "<|tool|>")
@@ -43,6 +43,12 @@ THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
 a call."""
 THOUGHT = ("Let", " me", " see", " what", " they", " want")
 """What a model that thinks always thinks, cut as it is tokenized."""
+
+
+COLOURS = ("red", "green", "blue")
+SQUARE, SQUARES = "square", "squares"
+MOST_SQUARES = 9
+"""What a model that sees tells of a picture: a digit, a colour, and one of these words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,16 @@ def expected(topic: str) -> str:
     return "".join(CHAINS[topic].pieces)
 
 
+def seen(colour: str, count: int) -> str:
+    """The whole greedy answer of a model that sees pictures with `count` squares of a colour.
+
+    >>> seen("red", 3), seen("blue", 1), seen("green", 0)
+    ('3 red squares', '1 blue square', '0 squares')
+    """
+    noun = SQUARE if count == 1 else SQUARES
+    return f"{count} {colour} {noun}" if count else f"0 {noun}"
+
+
 def chains(*, thinks: bool = False) -> dict[str, Chain]:
     """The answers of a model, by topic."""
     return {topic: c for topic, c in CHAINS.items() if not (thinks and topic == "think")}
@@ -132,6 +148,10 @@ class Vocabulary:
     """Whether it has the words of a thought, and its markers."""
     fills: bool = False
     """Whether it has the tokens around a gap to fill."""
+    sees: bool = False
+    """Whether it has the words for what it sees."""
+    markers: tuple[str, ...] = ()
+    """Special tokens besides the usual ones."""
     tokens: list[str] = field(default_factory=lambda: list(_BYTE_CHARACTERS))
     merges: list[tuple[str, str]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
@@ -141,7 +161,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         self.index = {token: i for i, token in enumerate(self.tokens)}
-        for word in _words(self.thinks):
+        for word in _words(self.thinks, self.sees):
             self._learn(_spell(word))
         self.words = len(self.tokens)
         for number in range(self.extra_tokens):
@@ -153,7 +173,7 @@ class Vocabulary:
     @property
     def specials(self) -> tuple[str, ...]:
         """Tokens that a text only has by their name."""
-        return (*SPECIALS, *(GAP if self.fills else ()), *self.visible)
+        return (*SPECIALS, *(GAP if self.fills else ()), *self.visible, *self.markers)
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -180,10 +200,12 @@ class Vocabulary:
         return [self.index[c] for c in spelled] if whole is None else [whole]
 
 
-def _words(thinks: bool) -> Iterator[str]:
+def _words(thinks: bool, sees: bool) -> Iterator[str]:
     """What becomes a token of its own."""
     if thinks:
         yield from THOUGHT
+    if sees:
+        yield from (f" {word}" for word in (*COLOURS, SQUARE, SQUARES))
     for chain in chains(thinks=thinks).values():
         yield from (piece for piece in chain.pieces if piece.isascii())
         for keyword in chain.keywords:

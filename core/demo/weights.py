@@ -10,6 +10,7 @@ No training and no download. How it works:
 - Block 0 has one real attention head. The token `<|assistant|>` looks for the latest keyword in the
   context, and the output matrix uses what it found to pick the sentence to start. So the answer
   depends on the conversation, and a lost message or a damaged KV cache shows in the text.
+- A model that sees has another head beside it (`modeldeck.core.demo.sight`).
 - A model that thinks writes a fixed thought after `<|assistant|>`, and the token that ends it does
   the looking.
 
@@ -21,12 +22,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modeldeck.core.demo import sight
+from modeldeck.core.demo.sight import Sight
 from modeldeck.core.demo.vocabulary import (
     ASSISTANT,
     CHAINS,
@@ -54,7 +58,18 @@ _RECENCY_SCORE = 3162.0
 """How strongly the topic head prefers a keyword to anything else, and a later keyword to an earlier
 one. Checked with gaps of up to 1,000 tokens and 1,500 tokens after the keyword, in both engines."""
 
+_RECENCY_TURN = ROPE_BASE ** (-28 / 32)
+"""Radians: that of the fourth slowest of 32 pairs."""
+
 _TOPICS = tuple(topic for topic in CHAINS if topic != "default")
+
+
+@cache
+def _noise() -> Array:
+    """Random weights, the same for every model; made for each, they took a third of a build."""
+    noise = np.random.default_rng(1).normal(0, 0.02, 1 << 20).astype(np.float16)
+    noise.setflags(write=False)
+    return noise
 
 
 def topic_number(topic: str) -> int:
@@ -73,18 +88,17 @@ class Tiny:
     extra_tokens: int = 0
     thinks: bool = False
     fills: bool = False
+    sees: bool = False
     vocabulary: Vocabulary = field(init=False)
     live: int = field(init=False)
     """Tokens with a dimension of their own: all but the fillers."""
     hidden: int = field(init=False)
-    _noise: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.vocabulary = Vocabulary(self.extra_tokens, self.thinks, self.fills)
+        self.vocabulary = Vocabulary(self.extra_tokens, self.thinks, self.fills, self.sees)
         self.live = self.vocabulary.words + len(self.vocabulary.specials)
-        self.hidden = -(-(self.live + len(_TOPICS)) // 64) * 64
-        random = np.random.default_rng(1)
-        self._noise = random.normal(0, 0.02, 1 << 20).astype(np.float16)
+        others = len(_TOPICS) + (sight.DIMENSIONS if self.sees else 0)
+        self.hidden = -(-(self.live + others) // 64) * 64
 
     @property
     def parameters(self) -> int:
@@ -93,6 +107,22 @@ class Tiny:
             2 * HEAD_SIZE * (self.heads + self.kv_heads) + 3 * self.feed_forward + 2
         )
         return 2 * len(self.vocabulary.tokens) * self.hidden + self.layers * block + self.hidden
+
+    @property
+    def rope_base(self) -> float:
+        """Of RoPE's frequencies."""
+        return sight.ROPE_BASE if self.sees else ROPE_BASE
+
+    @property
+    def sight(self) -> Sight:
+        """How it sees."""
+        return Sight(
+            vocabulary=self.vocabulary,
+            dimension=self._dimension,
+            asked=self._asked,
+            words=self.live,
+            start=self.live + len(_TOPICS),
+        )
 
     def tensors(self) -> Iterator[tuple[str, Array]]:
         """Every tensor's name and content, made one at a time."""
@@ -118,8 +148,9 @@ class Tiny:
         return self._dimension(self.vocabulary.index[CLOSE_THOUGHT if self.thinks else ASSISTANT])
 
     def _random(self, rows: int, columns: int) -> Array:
-        repeats = -(-rows * columns // self._noise.size)
-        return np.tile(self._noise, repeats)[: rows * columns].reshape(rows, columns)
+        noise = _noise()
+        repeats = -(-rows * columns // noise.size)
+        return np.tile(noise, repeats)[: rows * columns].reshape(rows, columns)
 
     def _embedding(self) -> Array:
         matrix = np.zeros((len(self.vocabulary.tokens), self.hidden), np.float16)
@@ -153,6 +184,8 @@ class Tiny:
             asked = self._asked
             logit[starts[topic], asked] = _UNSURE
             logit[starts[topic], self.live + number] = _CHOSEN
+        if self.sees:
+            self.sight.answer(logit)
         return (logit / math.sqrt(self.hidden)).astype(np.float16)
 
     def _block(self, layer: int) -> Iterator[tuple[str, Array]]:
@@ -174,8 +207,9 @@ class Tiny:
         """Head 0 of block 0: from `<|assistant|>` to the latest keyword.
 
         Its input is sqrt(hidden) times a one-hot vector. Of the RoPE pairs (i, i + half) the
-        slowest one carries the match; the fourth slowest, a quarter turn ahead in the query, makes
-        the score fall with the distance. Both scores undo attention's own 1/sqrt(head size).
+        slowest one carries the match; the one that turns by `_RECENCY_TURN` at each token, a
+        quarter turn ahead in the query, makes the score fall with the distance. Both scores undo
+        attention's own 1/sqrt(head size).
         """
         root, half = math.sqrt(self.hidden), HEAD_SIZE // 2
         match = math.sqrt(_KEYWORD_SCORE * math.sqrt(HEAD_SIZE)) / root
@@ -185,16 +219,19 @@ class Tiny:
         value = np.zeros_like(key)
         result = np.zeros((self.hidden, self.heads * HEAD_SIZE), np.float16)
         query[half - 1, self._asked] = match
-        query[half - 4 + half, self._asked] = recency
+        later = round(-half * math.log(_RECENCY_TURN, self.rope_base))
+        query[later + half, self._asked] = recency
         for number, topic in enumerate(_TOPICS):
             if topic not in chains(thinks=self.thinks):
                 continue
             for form in (form for word in CHAINS[topic].keywords for form in forms(word)):
                 token = self._dimension(self.vocabulary.ids(form)[0])
                 key[half - 1, token] = match
-                key[half - 4, token] = recency
+                key[later, token] = recency
                 value[number, token] = 1 / root
             result[self.live + number, number] = 1
+        if self.sees:
+            self.sight.look(query, key, value, result, HEAD_SIZE)
         yield "self_attn.q_proj", query
         yield "self_attn.k_proj", key
         yield "self_attn.v_proj", value
@@ -202,11 +239,16 @@ class Tiny:
 
 
 def tiny(
-    size_bytes: int = 0, extra_tokens: int = 0, *, thinks: bool = False, fills: bool = False
+    size_bytes: int = 0,
+    extra_tokens: int = 0,
+    *,
+    thinks: bool = False,
+    fills: bool = False,
+    sees: bool = False,
 ) -> Tiny:
     """The smallest model, or one padded to about `size_bytes` of 16-bit weights."""
     if not size_bytes:
-        return Tiny(extra_tokens=extra_tokens, thinks=thinks, fills=fills)
+        return Tiny(extra_tokens=extra_tokens, thinks=thinks, fills=fills, sees=sees)
     layers, heads, kv_heads = 8, 4, 2
     base = Tiny(
         layers=layers,

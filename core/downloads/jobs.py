@@ -46,7 +46,7 @@ class JobTable:
     def job(self, job_id: str) -> DownloadJob:
         """The job with this id. Raises NotFound."""
         if (job := self.jobs.get(job_id)) is None:
-            raise NotFound(f"There is no download {job_id}.", "GET /deck/state lists them.")
+            raise NotFound(f"There is no download {job_id}.", "`modeldeck downloads` lists them.")
         return job
 
     def active(self) -> list[DownloadJob]:

@@ -25,8 +25,8 @@ from modeldeck.core.downloads.jobs import JobTable
 from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.queue_order import moved
 from modeldeck.core.downloads.runner import DownloadRunner, ended
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimits
 from modeldeck.core.downloads.transfer.blobs import BlobTable, Check, Target
-from modeldeck.core.downloads.transfer.rate_limit import RateLimits
 from modeldeck.core.errors import Conflict, InvalidRequest, ShuttingDown, StorageFailed
 from modeldeck.core.formats.hub_names import (
     check_blob,

@@ -126,6 +126,15 @@ class GgufHeader:
         return _POOLING[number] if number is not None and 0 < number < len(_POOLING) else None
 
     @property
+    def encoders(self) -> tuple[str, ...]:
+        """What a projector takes: `vision` for images, `audio` for recordings.
+
+        Source: tools/mtmd/clip.cpp of llama.cpp, which reads the same two keys.
+        """
+        kinds = ("vision", "audio")
+        return tuple(k for k in kinds if self.metadata.get(f"clip.has_{k}_encoder") is True)
+
+    @property
     def split_count(self) -> int:
         """Number of files that make up the model."""
         value = self.metadata.get("split.count", 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from modeldeck.core.formats.safetensors import MlxConfig
+from modeldeck.core.formats.mlx_folder import MlxConfig
 from modeldeck.core.schema import Fit, Forecast, LoadOptions
 from modeldeck.core.schema.overhead import SHIPPED, ProcessOverhead
 
@@ -142,8 +142,8 @@ def mlx_kv_bytes(
 
     Values missing in `config` count as 0, a layer of an unknown type as plain attention. A
     quantized cache has 8 or 4 bits per value, and a scale and a bias of 16 bits for every 64. Each
-    of `parallel` requests has a cache of its own, and a window of its own; together they hold
-    `context` tokens at most (`modeldeck.core.runtime.engines.mlx`).
+    of `parallel` requests has a cache of its own, which grows by a step at a time, and a window of
+    its own; together they hold `context` tokens at most (`modeldeck.core.runtime.engines.mlx`).
     Worked number: 32 layers of 8 heads of 128, 8192 tokens, 16 bits: exactly 1 GiB.
 
     >>> mlx_kv_bytes(MlxConfig(layers=32, kv_heads=8, head_length=128), 8192)
@@ -153,14 +153,15 @@ def mlx_kv_bytes(
     """
     per_token = config.latent_length or 2 * (config.kv_heads or 0) * (config.head_length or 0)
     tokens = 0
+    most = context + (parallel * CONTEXT_STEP if parallel > 1 else 0)
     kinds = config.layer_types or ("full_attention",) * (config.layers or 0)
     for kind in kinds:
         if any(word in kind for word in _WITHOUT_CACHE):
             continue
-        length = context
+        length = most
         if config.window and ("sliding" in kind or "chunked" in kind):
             # A step is added before it is cut.
-            length = min(context, parallel * (config.window + MLX_STEP))
+            length = min(most, parallel * (config.window + MLX_STEP))
         tokens += -(-length // CONTEXT_STEP) * CONTEXT_STEP
     bits = {"q8_0": 8.5, "q4_0": 4.5}.get(type_ or "", 8.0 * config.value_bytes)
     return int(tokens * per_token * bits / 8)

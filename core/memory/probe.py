@@ -1,8 +1,8 @@
 """Measure memory and disk as the system reports them. An unknown value is None, never a guess.
 
 Sources: /proc and control groups on Linux, psutil on other systems, the kernel for processes on
-macOS, NVML for NVIDIA GPUs. All of it blocks for some milliseconds (`smaps_rollup` walks the pages
-of a process: 2.4 ms for 1 GB): call it in a thread.
+macOS, NVML for NVIDIA GPUs, sysfs for AMD's. All of it blocks for some milliseconds
+(`smaps_rollup` walks the pages of a process: 2.4 ms for 1 GB): call it in a thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.memory import apple, nvidia
+from modeldeck.core.memory import amd, apple, nvidia
 from modeldeck.core.schema import Memory, ProcessMemory
 
 PROC = Path("/proc")
@@ -30,7 +30,7 @@ def system() -> Memory:
         total_bytes=memory.total_bytes,
         available_bytes=memory.available_bytes,
         swap_used_bytes=memory.swap_used_bytes,
-        gpus=(*nvidia.gpus(), *apple.gpus()),
+        gpus=(*nvidia.gpus(), *amd.gpus(nvidia.count()), *apple.gpus()),
     )
 
 

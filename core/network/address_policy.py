@@ -17,6 +17,12 @@ from modeldeck.core.network.failures import shown
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that embed an IPv4 address in their last 32 bits (RFC 6052)."""
+_INSIDE = tuple(
+    map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10"))
+)
+"""IPv6 addresses that `ipaddress` takes for public: those that embed an IPv4 address in the old way
+(RFC 4291, 2.5.5.1), in that of SIIT (RFC 2765) or of a network of its own (RFC 8215), and those of
+a site (RFC 3879)."""
 
 
 def is_public(address: str) -> bool:
@@ -28,6 +34,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if any(found in network for network in _INSIDE):
+            return False
     return found.is_global and not found.is_multicast
 
 
@@ -51,11 +59,14 @@ def is_inside(host: str) -> bool:
         return False
 
 
-def check_url(url: str, trusted: Collection[str]) -> None:
-    """Raise Forbidden unless a URL may be requested. The host is not resolved yet."""
+def check_url(url: str, trusted: Collection[str], *, loopback: bool = True) -> None:
+    """Raise Forbidden unless a URL may be requested. The host is not resolved yet.
+
+    `loopback` tells whether a URL may name this machine.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if is_exempt(host, trusted):
+    if is_exempt(host, trusted, loopback=loopback):
         return
     if is_inside(host):
         raise inward(host, host)
@@ -66,9 +77,11 @@ def check_url(url: str, trusted: Collection[str]) -> None:
         )
 
 
-def is_exempt(host: str, trusted: Collection[str]) -> bool:
+def is_exempt(host: str, trusted: Collection[str], *, loopback: bool = True) -> bool:
     """Whether a host needs neither a public address nor TLS."""
-    return is_loopback(host) or host.casefold() in {name.casefold() for name in trusted}
+    return (loopback and is_loopback(host)) or host.casefold() in {
+        name.casefold() for name in trusted
+    }
 
 
 def inward(host: str, address: str) -> Forbidden:

@@ -15,10 +15,10 @@ from modeldeck.core.errors import DeckError, Gated, HubUnavailable, NotFound
 _BAD_TOKEN = "invalid credentials in authorization header"  # noqa: S105 - a message of the Hub
 _DISABLED = "access to this resource is disabled."
 _MISSING = {
-    "RepoNotFound": "there is no such repository, or it is private",
-    "RevisionNotFound": "no such revision",
-    "EntryNotFound": "no such file",
+    "RevisionNotFound": "has no such revision",
+    "EntryNotFound": "has no such file",
 }
+_NOT_THERE = "is not on the Hub, or it is private"
 _MESSAGE_LIMIT = 200
 _LATER = "Try again later."
 _LOGIN = "log in with `hf auth login` or set HF_TOKEN"
@@ -61,7 +61,7 @@ def of_hub(
         )
     if code in _MISSING or status == 404 or (status == 401 and _is_from_hub(headers)):
         return NotFound(
-            f"{repo}: {_MISSING.get(code, _MISSING['RepoNotFound'])} on {endpoint}.",
+            f"{repo} {_MISSING.get(code, _NOT_THERE)}.",
             "Check the name; a private repository needs a token (`hf auth login`).",
         )
     if status == 403 and _is_from_hub(headers):

@@ -30,7 +30,7 @@ import msgspec
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Engine, Flag
 from modeldeck.core.runtime.engines.bounds import Bounded, Interrupted
-from modeldeck.core.runtime.process.frames import FrameDecoder
+from modeldeck.core.runtime.process.attachments import CommandDecoder
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
     Alive,
@@ -38,7 +38,7 @@ from modeldeck.core.runtime.process.messages import (
     AnyCommand,
     CancelCommand,
     CommandFailed,
-    EmbedText,
+    EmbedTexts,
     EngineHello,
     EngineReport,
     GenerateText,
@@ -46,18 +46,26 @@ from modeldeck.core.runtime.process.messages import (
     LoadProgress,
     PauseRequest,
     PlanLoad,
-    RankText,
+    RankTexts,
     ResumeRequest,
+    ShrinkCache,
+    TextsEmbedded,
+    TextsRanked,
     TokenizeText,
-    command,
+    TokensRead,
     frame,
 )
+from modeldeck.core.runtime.process.report_writer import ReportWriter
 from modeldeck.core.schema.errors import to_info
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): sets the signal sent when the thread that started this process ends."""
 HEARTBEAT_S = 1.0
 """Seconds between two `Alive` reports while a command runs."""
+TOGETHER = (GenerateText, EmbedTexts, RankTexts, TokenizeText)
+"""Commands that begin while others run."""
+ENDS = (AnswerDone, TextsEmbedded, TextsRanked, TokensRead, CommandFailed)
+"""The last reports of requests."""
 COMMANDS_WAITING = 256
 """Size of the queue. The core sends the requests that run at once, and a few commands for each."""
 
@@ -66,7 +74,7 @@ class Child:
     """Runs the commands of the core on one engine, and sends its reports.
 
     The main thread does everything: it takes commands in, and has the engine do turn after turn as
-    long as requests are in work. Requests for text run together, and tokens are told between their
+    long as requests are in work. Requests run together, and tokens are told between their
     turns; any other command runs alone. The thread that reads commands notes cancellations at once;
     the main thread heeds them between two turns, and sooner where all that is in work is cancelled,
     by the flag.
@@ -75,14 +83,14 @@ class Child:
     def __init__(self, engine: Engine, flag: Flag, output: BinaryIO) -> None:
         self._engine = engine
         self._flag = flag
-        self._output = output
+        self.reports = ReportWriter(output)
+        """What the core is told."""
         self._inbox: queue.Queue[AnyCommand | None] = queue.Queue(COMMANDS_WAITING)
         """Commands; None where the core has hung up."""
         self._waiting: deque[AnyCommand] = deque()
         """Commands that were taken from the inbox and not begun."""
         self._paused: set[int] = set()
         """Requests in work, or about to be, that are paused."""
-        self._write_lock = threading.Lock()
         self._lock = threading.Lock()
         """Guards the attributes below, which both threads use."""
         self._current = 0
@@ -98,14 +106,14 @@ class Child:
         self._over = threading.Event()
         """Set when the core has hung up and the engine is closed."""
         self._busy = threading.Event()
-        """Set while something is."""
+        """Set while a command runs."""
 
     def run(self) -> None:
         """Send the hello and run commands until stdin ends; never returns."""
         try:
-            self.send(self._engine.hello())
+            self.reports.send(self._engine.hello())
         except DeckError as error:
-            self.send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
+            self.reports.send(EngineHello(protocol=PROTOCOL, error=to_info(error)))
         threading.Thread(target=self._read_commands, daemon=True).start()
         threading.Thread(target=self._send_heartbeats, daemon=True).start()
         while True:
@@ -122,6 +130,7 @@ class Child:
         if wait and not self._waiting and not self._running:
             self._busy.clear()
         while wait or not self._inbox.empty():
+            self.reports.flush()  # what follows may take long
             message = self._inbox.get()
             self._busy.set()
             wait = False
@@ -135,6 +144,8 @@ class Child:
                 case ResumeRequest(id=number):
                     self._paused.discard(number)
                     self._engine.resume(number)
+                case ShrinkCache(keep_bytes=keep_bytes, stays=stays):
+                    self._engine.shrink_cache(keep_bytes, stays=stays)
                 case _:
                     self._waiting.append(message)
 
@@ -160,6 +171,7 @@ class Child:
         Otherwise answers would wait as long as texts to count keep coming.
         """
         while self._may_begin():
+            self.reports.flush()  # what follows may take long
             message = self._waiting.popleft()
             self._handle(message)
             self._take_commands(wait=False)
@@ -168,9 +180,7 @@ class Child:
 
     def _may_begin(self) -> bool:
         """Whether the first command that waits may begin."""
-        return bool(self._waiting) and (
-            isinstance(self._waiting[0], GenerateText | TokenizeText) or not self._running
-        )
+        return bool(self._waiting) and (isinstance(self._waiting[0], TOGETHER) or not self._running)
 
     def _handle(self, message: AnyCommand) -> None:
         number = message.id
@@ -202,31 +212,35 @@ class Child:
             case LoadModel():
 
                 def show(stage: str, fraction: float | None) -> None:
-                    self.send(LoadProgress(id=number, stage=stage, fraction=fraction))
+                    self.reports.send(LoadProgress(id=number, stage=stage, fraction=fraction))
 
                 self._answer(number, self._engine.load(message, show))
             case PlanLoad():
-                planned = self._engine.plan(
-                    message.path, message.options, message.default_context, message.draft
-                )
-                self._answer(number, planned)
-            case EmbedText():
-                self._answer(number, self._engine.embed(message.text, truncate=message.truncate))
-            case RankText():
-                self._answer(number, self._engine.rank(message.query, message.text))
+                self._answer(number, self._engine.plan(message))
             case TokenizeText():
-                self._answer(number, self._engine.tokenize(message.query))
-            case GenerateText():
-                self._engine.begin(number, message.request)
-                if number in self._paused:
-                    self._engine.pause(number)
-                with self._lock:
-                    self._running.add(number)
+                found = self._engine.tokenize(number, message.query)
+                if found is not None:
+                    self._answer(number, found)
+                else:  # its images are taken in between turns, as those of requests for text
+                    self._took_in(number)
+            case GenerateText() | EmbedTexts() | RankTexts():
+                if isinstance(message, GenerateText):
+                    self._engine.begin(number, message.request)
+                else:
+                    self._engine.begin_texts(number, message)
+                self._took_in(number)
+
+    def _took_in(self, number: int) -> None:
+        """Note that the engine has taken a request in, which may be paused by now."""
+        if number in self._paused:
+            self._engine.pause(number)
+        with self._lock:
+            self._running.add(number)
 
     # Turns
 
     def _step(self) -> None:
-        """Have the engine do a turn, and send its reports in one piece."""
+        """Have the engine do a turn, and send its reports; text may wait for that of the next."""
         try:
             reports = self._engine.step()
         except DeckError as error:
@@ -237,8 +251,9 @@ class Child:
             self._fail_running(unexpected(error))
             self._engine.reset()
         else:
-            self._forget({r.id for r in reports if isinstance(r, AnswerDone | CommandFailed)})
-            self.send(*reports)
+            if ended := {report.id for report in reports if isinstance(report, ENDS)}:
+                self._forget(ended)
+            self.reports.send_turn(reports)
 
     def _fail_running(self, error: DeckError) -> None:
         numbers = sorted(self._running)
@@ -285,7 +300,7 @@ class Child:
             time.sleep(HEARTBEAT_S)
             if not self._busy.is_set():
                 continue
-            self.send(Alive())
+            self.reports.send(Alive())
             bounded = self._flag.bounds.current
             if bounded is not watched:
                 watched, beats, reported = bounded, 0, False
@@ -294,7 +309,7 @@ class Child:
             if bounded is not None and not reported and bounded.is_stuck(beats * HEARTBEAT_S):
                 reported = True
                 error = to_info(bounded.too_long)
-                self.send(CommandFailed(id=bounded.number, error=error, stuck=True))
+                self.reports.send(CommandFailed(id=bounded.number, error=error, stuck=True))
 
     def _read_commands(self) -> None:
         """Read commands until stdin ends, then end the process, in any state."""
@@ -305,10 +320,9 @@ class Child:
             os._exit(1)
 
     def _queue_commands(self) -> None:
-        decoder = FrameDecoder()
+        decoder = CommandDecoder()
         while data := os.read(0, 1 << 16):
-            for payload in decoder.feed(data):
-                message = command(payload)
+            for message in decoder.feed(data):
                 if isinstance(message, CancelCommand):
                     self._note_cancelled(message.id)
                 self._inbox.put(message)
@@ -329,18 +343,10 @@ class Child:
     # Reports
 
     def _answer(self, number: int, answer: EngineReport) -> None:
-        self.send(msgspec.structs.replace(answer, id=number))
+        self.reports.send(msgspec.structs.replace(answer, id=number))
 
     def _fail(self, numbers: Iterable[int], error: DeckError) -> None:
-        self.send(*(CommandFailed(id=number, error=to_info(error)) for number in numbers))
-
-    def send(self, *reports: EngineReport) -> None:
-        """Send reports to the core, in one piece."""
-        data = b"".join(map(frame, reports))
-        if data:
-            with self._write_lock:
-                self._output.write(data)
-                self._output.flush()
+        self.reports.send(*(CommandFailed(id=number, error=to_info(error)) for number in numbers))
 
 
 def unexpected(error: Exception) -> EngineFailed:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from modeldeck.core.config import load_options
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Conflict, NotDownloaded, NotFound, ShuttingDown
 from modeldeck.core.runtime import registry
+from modeldeck.core.runtime.instance.load import ModelFiles
 from modeldeck.core.runtime.instance.receipt import nothing_held
 from modeldeck.core.runtime.instance.request import (
     EmbeddingRequest,
@@ -30,11 +32,18 @@ from modeldeck.core.runtime.instance.request import (
     ignore,
 )
 from modeldeck.core.runtime.instance.supervisor import Supervisor
-from modeldeck.core.runtime.planning.planner import Planner, Source
-from modeldeck.core.runtime.process.engine_process import LogLevel
-from modeldeck.core.runtime.process.messages import EmbedText, GenerateText, RankText, TokenizeText
-from modeldeck.core.runtime.request_limits import check_request, check_text
+from modeldeck.core.runtime.planning.planner import Planner, Projector, Source
+from modeldeck.core.runtime.planning.prefix_cache_size import shrinks
+from modeldeck.core.runtime.process.engine_log import LogLevel
+from modeldeck.core.runtime.process.messages import (
+    EmbedTexts,
+    GenerateText,
+    RankTexts,
+    TokenizeText,
+)
+from modeldeck.core.runtime.request_limits import check_request, check_text, together
 from modeldeck.core.schema import (
+    Engine,
     Forecast,
     GenerateRequest,
     Instance,
@@ -113,21 +122,33 @@ class Engines:
         """The last lines of an instance's log. Raises NotFound."""
         return self._find(instance_id).lines
 
-    async def probe(self) -> tuple[Runtime, ...]:
-        """The engines of this machine; one that cannot be used has the reason."""
-        return await registry.probe(self._planner)
+    async def probe(self, *names: Engine) -> tuple[Runtime, ...]:
+        """The engines of this machine, or those named; one that cannot be used has the reason."""
+        return await registry.probe(self._planner, *names)
 
     async def plan(
-        self, source: Source, options: LoadOptions, draft: str | None = None
+        self,
+        source: Source,
+        options: LoadOptions,
+        draft: str | None = None,
+        projector: Projector | None = None,
     ) -> Forecast:
-        """Forecast a load of a GGUF model by llama.cpp; `draft` is the path of a draft model.
+        """Forecast a load of a GGUF model by llama.cpp.
+
+        Args:
+            source: The model.
+            options: The options of the load.
+            draft: Path of a draft model.
+            projector: The projector that is loaded with it.
 
         Raises InvalidRequest for impossible options, EngineMissing, or EngineFailed with the last
         lines of the engine's log.
         """
         load_options.check(options)
         self._refuse_when_closing()
-        return await self._planner.plan(source, options, self._settings.context_length, draft)
+        return await self._planner.plan(
+            source, options, self._settings.context_length, draft, projector
+        )
 
     # Instances
 
@@ -177,15 +198,19 @@ class Engines:
         )
         for warning in warnings:
             self._on_log(f"engine:{record.id}", "warning", warning)
-        return self._start(record, model.path, draft)
+        files = ModelFiles(
+            path=model.path,
+            draft=draft,
+            projector=None if options.vision is False else model.projector,
+            prefix_folder=self._prefix_folder,
+        )
+        return self._start(record, files)
 
-    def _start(self, record: Instance, path: str, draft: str | None) -> Instance:
+    def _start(self, record: Instance, files: ModelFiles) -> Instance:
         supervisor = Supervisor(
             record,
-            path,
+            files,
             self._settings,
-            draft=draft,
-            prefix_folder=self._prefix_folder,
             measure=self._measure,
             on_change=self._changed,
             on_log=self._on_log,
@@ -295,7 +320,7 @@ class Engines:
         note: Callable[..., None],
     ) -> AsyncIterator[TextRequest]:
         check_request(request)
-        answer = TextRequest(_generate(request), requester, note)
+        answer = TextRequest(partial(GenerateText, request=request), requester, note)
         with self._find(instance_id).entered(answer):
             yield answer
 
@@ -314,10 +339,13 @@ class Engines:
         those of `generate`.
         """
         supervisor = self._find(instance_id)
-        vectors: list[TextVector] = []
         for text in texts:
             check_text(text)
-            request = EmbeddingRequest(_embed(text, truncate), requester, note)
+        vectors: list[TextVector] = []
+        for some in together(texts):
+            request = EmbeddingRequest(
+                partial(EmbedTexts, texts=some, truncate=truncate), requester, note
+            )
             with supervisor.entered(request):
                 vectors += [vector async for vector in request]
         return vectors
@@ -336,8 +364,8 @@ class Engines:
         """
         supervisor = self._find(instance_id)
         scores: list[TextScore] = []
-        for text in texts:
-            request = RankRequest(_rank(query, text), requester, note)
+        for some in together(texts):
+            request = RankRequest(partial(RankTexts, query=query, texts=some), requester, note)
             with supervisor.entered(request):
                 scores += [score async for score in request]
         return scores
@@ -348,7 +376,7 @@ class Engines:
         """Return the tokens of a text, or the text of tokens. Raises as `generate` does."""
         if query.request is not None:
             check_request(query.request)
-        request = TokensRequest(lambda number: TokenizeText(id=number, query=query), requester)
+        request = TokensRequest(partial(TokenizeText, query=query), requester)
         with self._find(instance_id).entered(request):
             return await anext(request)
 
@@ -362,6 +390,17 @@ class Engines:
         for supervisor, pid, memory in zip(running, pids, found, strict=True):
             if supervisor.record.pid == pid:
                 supervisor.measured(memory)
+
+    def shrink_caches(self, missing_bytes: int) -> None:
+        """Have engines drop conversations that no request holds, to give `missing_bytes` back."""
+        for key, keep_bytes in shrinks(self.instances.values(), missing_bytes).items():
+            self._supervisors[key].shrink_cache(keep_bytes, stays=False)
+
+    def limit_caches(self, limits: Mapping[str, int]) -> None:
+        """Lower the limits of prefix caches to these bytes, by instance, for another load."""
+        for key, limit in limits.items():
+            if key in self._supervisors:
+                self._supervisors[key].shrink_cache(limit, stays=True)
 
     async def _measure(self, pid: int) -> ProcessMemory | None:
         return await asyncio.to_thread(self._measure_process, pid)
@@ -377,15 +416,3 @@ class Engines:
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise ShuttingDown("The core is about to end.")
-
-
-def _rank(query: str, text: str) -> Callable[[int], RankText]:
-    return lambda number: RankText(id=number, query=query, text=text)
-
-
-def _generate(request: GenerateRequest) -> Callable[[int], GenerateText]:
-    return lambda number: GenerateText(id=number, request=request)
-
-
-def _embed(text: str, truncate: bool) -> Callable[[int], EmbedText]:
-    return lambda number: EmbedText(id=number, text=text, truncate=truncate)

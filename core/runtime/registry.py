@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.runtime.planning.planner import Planner
@@ -36,9 +38,15 @@ def choose(format: Format, wanted: Engine | None = None) -> Engine:
     )
 
 
-async def probe(planner: Planner) -> tuple[Runtime, ...]:
-    """Start every engine for its version and devices; one that fails has the reason."""
-    return tuple(await asyncio.gather(_llama(planner), _mlx()))
+async def probe(planner: Planner, *names: Engine) -> tuple[Runtime, ...]:
+    """Start engines, or all, for version and devices; one that fails has the reason."""
+    probes: dict[Engine, Callable[[], Awaitable[Runtime]]] = {
+        "llama.cpp": partial(_llama, planner),
+        "mlx": _mlx,
+    }
+    return tuple(
+        await asyncio.gather(*(probes[name]() for name in probes if name in names or not names))
+    )
 
 
 async def _llama(planner: Planner) -> Runtime:

@@ -7,12 +7,17 @@ in a sampler gives nonsense. Limits of load options are in `modeldeck.core.confi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.runtime.process.frames import MAX_BYTES
-from modeldeck.core.schema import GenerateRequest
+from modeldeck.core.schema import GenerateRequest, Media
 
+TEXTS_TOGETHER = 32
+"""Texts to embed or rank in one message to the engine: a few evaluations, and vectors that fit a
+frame."""
+CHARACTERS_TOGETHER = 1 << 20
+"""Characters of several texts in one message."""
 GENERATE: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, 1 << 24),
     "temperature": (0, 100),
@@ -55,12 +60,19 @@ BIAS = 1e9
 """Largest bias; as a negative number it forbids a token."""
 
 
+MEDIA = 100
+"""Images and recordings in one request; agents send many pictures of a screen."""
+MEDIA_BYTES = 64 << 20
+"""Bytes of all of them: more than a body of the default `api.body_limit_bytes` brings."""
+
+
 def check_request(request: GenerateRequest) -> None:
     """Raise InvalidRequest when an engine must not be given this request."""
     _within(request, GENERATE)
     if not (request.messages or request.prompt or request.suffix):
         raise InvalidRequest("There is nothing to answer.", "Send messages or a prompt.")
     _check_length(request)
+    _check_media(request)
     if request.suffix and request.messages:
         raise InvalidRequest("A suffix goes with a prompt, not with messages.")
     held = (request.grammar, request.json_schema, request.regex)
@@ -88,10 +100,54 @@ def _check_length(request: GenerateRequest) -> None:
         )
 
 
+def _check_media(request: GenerateRequest) -> None:
+    """Raise InvalidRequest for images that are too many or too large, or stand nowhere."""
+    found = [media for message in request.messages for media in message.media]
+    if len(found) > MEDIA:
+        raise InvalidRequest(
+            f"There are {len(found)} images and recordings; {MEDIA} are the most.", "Send fewer."
+        )
+    if (size := sum(len(media.data) for media in found)) > MEDIA_BYTES:
+        raise InvalidRequest(
+            f"The images and recordings have {size >> 20} MiB; {MEDIA_BYTES >> 20} are the most.",
+            "Send smaller ones.",
+        )
+    for message in request.messages:
+        for media in message.media:
+            if not media.data:
+                raise InvalidRequest(f"There is nothing in the {media.kind} {_at(media)}.")
+            if not 0 <= media.at <= len(message.content):
+                raise InvalidRequest(f"The {media.kind} {_at(media)} stands beyond its message.")
+
+
+def _at(media: Media) -> str:
+    return f"at {media.place}" if media.place else "of the request"
+
+
 def check_text(text: str) -> None:
     """Raise InvalidRequest when a text cannot be embedded."""
     if not text:
         raise InvalidRequest("There is nothing to embed: a text is empty.")
+
+
+def together(texts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Cut a list of texts into parts that are sent to the engine in one message each.
+
+    Between two parts other requests have their turn.
+
+    >>> [len(part) for part in together(["text"] * 70)], list(together([]))
+    ([32, 32, 6], [])
+    """
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and (len(part) == TEXTS_TOGETHER or size + len(text) > CHARACTERS_TOGETHER):
+            yield tuple(part)
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield tuple(part)
 
 
 def _within(record: GenerateRequest, ranges: Mapping[str, tuple[float, float]]) -> None:

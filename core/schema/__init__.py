@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modeldeck.core.schema.bench import *
     from modeldeck.core.schema.cache import *
     from modeldeck.core.schema.downloads import *
     from modeldeck.core.schema.errors import *
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.loading import *
     from modeldeck.core.schema.memory import *
     from modeldeck.core.schema.models import *
+    from modeldeck.core.schema.recordings import *
     from modeldeck.core.schema.requests import *
     from modeldeck.core.schema.runtime import *
     from modeldeck.core.schema.service import *
@@ -27,24 +29,27 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.verification import *
 
 _NAMES = {
+    "bench": "LIVE_BENCH Bench BenchProgress BenchRow BenchState BenchWish last_same",
     "cache": (
         "CachedFile CachedSnapshot CacheListing CacheRepository CacheRevision CacheSelection "
-        "DeletionItem DeletionPlan DeletionReceipt KeptItem"
+        "DeletionItem DeletionPlan DeletionReceipt DeletionUnload KeptItem"
     ),
     "downloads": "Download DownloadFile DownloadState QueueMove",
     "errors": "ErrorInfo",
     "generation": (
-        "Chunk FinishReason GenerateRequest Message TextScore TextVector ThinkingEffort "
-        "TokenizedText TokenLogprob TokenQuery Tool ToolCall"
+        "Chunk FinishReason GenerateRequest Media MediaKind Message TextScore TextVector "
+        "ThinkingEffort TokenizedText TokenLogprob TokenQuery Tool ToolCall"
     ),
     "loading": "Eviction LoadAlternative LoadPlan LoadRecord LoadVerdict LoadWish OptionOrigin",
     "memory": "DeviceBytes Disk Fit Forecast Gpu Memory ProcessMemory Verdict",
     "models": (
-        "MODEL_NAMESPACE Card Engine Format Manifest Model ModelSeed RepoFile Repository "
-        "SearchHit SearchResult Variant model_id"
+        "MODEL_NAMESPACE OTHER_TOOLS Card Engine Format Manifest Model ModelSeed ModelSpeed "
+        "ModelUpdate OtherTool RepoFile Repository SearchHit SearchResult "
+        "UpdateCheck Variant model_id"
     ),
-    "requests": "LIVE_STATES Priority Requester RequestInfo RequestState",
-    "runtime": "Instance InstanceState KvCacheType LoadOptions Lora Runtime UnloadReceipt",
+    "recordings": "RecordedText",
+    "requests": ("LIVE_STATES Priority Recording Requester RequestInfo RequestState RequestTotals"),
+    "runtime": "Instance InstanceState KvCacheType LoadOptions Lora Runtime SlotUse UnloadReceipt",
     "service": "AuditEntry Host LogLine Settings Summary Undoable",
     "tokens": "TOKEN_PREFIX TOKEN_SECRET NewToken Scope Token",
     "verification": "Verification",

@@ -84,6 +84,8 @@ class CacheListing:
 
     path: str
     repositories: tuple[CacheRepository, ...]
+    prefix_cache_bytes: int = 0
+    """Bytes of conversations that engines saved beside it, in the state folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,8 @@ class CacheSelection:
     """Blobs that no revision needs, unless a download goes on with them."""
     detached: bool = False
     """Revisions that no branch or tag is at any more, unless a model was asked for at just that."""
+    prefixes: bool = False
+    """Conversations that engines saved, to read them faster when they go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,10 @@ class DeletionItem:
     path: str
     size_bytes: int
     """Bytes that its removal gives back; 0 for links and folders."""
-    kind: Literal["blob", "link", "partial", "ref", "snapshot", "repository"]
+    kind: Literal["blob", "link", "partial", "ref", "snapshot", "repository", "prefix"]
+    file: str = ""
+    """For a blob, where a revision shows it: the path on disk by which tools open it. Empty where
+    no revision links to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,21 @@ class KeptItem:
     path: str
     size_bytes: int
     reason: str
+    file: str = ""
+    """As in `DeletionItem`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionUnload:
+    """A loaded model that a forced deletion unloads first."""
+
+    instance_id: str
+    model_id: str
+    unique: str
+    answers: int
+    """Requests that it is answering, and that end with it."""
+    who: tuple[str, ...] = ()
+    """Who sent them, each once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +158,8 @@ class DeletionPlan:
     """Sum of what `delete` gives back."""
     blocked: tuple[str, ...] = ()
     """Why it would be refused without `force`: such as instances that have the files loaded."""
+    unloads: tuple[DeletionUnload, ...] = ()
+    """What is unloaded first with `force`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ class Tool:
     description: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     """JSON Schema of its arguments."""
+    strict: bool = False
+    """Whether the arguments are held to the schema also where the model calls the tool by itself,
+    and a keyword that cannot be enforced is refused. Forced calls of other tools are held as far as
+    that is possible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,31 @@ class ToolCall:
     id: str
     name: str
     arguments: str
-    """A JSON object as text, as the model wrote it."""
+    """A JSON object as text, as the model wrote it; part of one where the answer was cut off."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the arguments are a whole JSON object."""
+        try:
+            return isinstance(json.loads(self.arguments or "{}"), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+MediaKind = Literal["image", "audio"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """An image or a recording in a message, as the client sent it."""
+
+    kind: MediaKind
+    data: bytes
+    """The file: PNG, JPEG, WebP, GIF or BMP; WAV, MP3 or FLAC. Nothing in it is decoded yet."""
+    at: int
+    """Where in the text of the message it stands, in characters; 0 is before all of it."""
+    place: str = ""
+    """Where in the request it was, for errors: `messages[0].content[1]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +61,8 @@ class Message:
 
     role: Literal["system", "user", "assistant", "tool", "developer"]
     content: str = ""
+    media: tuple[Media, ...] = ()
+    """Images and recordings in it, in the order of `at`."""
     thought: str = ""
     """What the assistant thought before it answered, in a message of the past. It goes to the model
     only where the chat template takes it."""
@@ -138,6 +169,8 @@ class Chunk:
     prompt_tokens: int | None = None
     stop_text: str | None = None
     """With the last piece: the stop string that ended the answer."""
+    looped: bool = False
+    """With the last piece: whether it was cut as it repeated itself without end (`length`)."""
     completion_tokens: int | None = None
     """Tokens of thought and answer."""
     cached_tokens: int | None = None

@@ -8,13 +8,23 @@ from typing import Literal
 from modeldeck.core.schema.errors import ErrorInfo
 from modeldeck.core.schema.memory import Forecast
 from modeldeck.core.schema.models import Engine
-from modeldeck.core.schema.runtime import LoadOptions
+from modeldeck.core.schema.runtime import KvCacheType, LoadOptions
 
 OptionOrigin = Literal[
-    "default", "catalog", "config", "model config", "last use", "request", "fit", "model"
+    "default",
+    "catalog",
+    "config",
+    "model config",
+    "saved",
+    "last use",
+    "loaded",
+    "request",
+    "fit",
+    "model",
 ]
 """Who said what an option is, each outranking the one before it: modeldeck, the built-in catalog,
-the configuration for all models and for this one, the last use of this model, by any client. A
+the configuration for all models and for this one, the defaults that were saved for this model, its
+last use, by any client. A reload goes on from the options that the model is `loaded` with. A
 context length may come from `fit`, chosen for what is free, or from `model`, all that it was
 trained for."""
 
@@ -32,6 +42,11 @@ class LoadWish:
     """Whether idle models may be unloaded for it; None is as the configuration says."""
     force: bool = False
     """Load it anyway: nothing is refused for memory, and nothing unloaded."""
+    reload: bool = False
+    """Where the model is loaded: unload it, and load it anew with these options. Without, options
+    that differ from those it is loaded with are refused."""
+    end_answers: bool = False
+    """With `reload`: end the answers that the loaded model gives now; without, they refuse it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,8 @@ class Eviction:
     """Of system memory, what comes back."""
     gpu_bytes: int = 0
     """Of the GPU's own memory, what comes back."""
+    answers: tuple[str, ...] = ()
+    """For whom it has requests that this ends, one entry for each; only a reload ends any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +101,8 @@ class LoadPlan:
     """Free memory of the GPUs; None where there is none, or it is the machine's own."""
     evictions: tuple[Eviction, ...] = ()
     """What is unloaded first, the first first."""
+    replaces: Eviction | None = None
+    """The loaded instance of this model that a reload unloads before them."""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What was decided and why, such as a context length that was chosen for what is free."""
@@ -91,6 +110,13 @@ class LoadPlan:
     """How much more it would take to give each of the requests at once a context of its own
     (`cache_tokens` = `parallel` x `context_length`); None where they have that, or it is not known.
     Told by a dry run only."""
+    layers: int | None = None
+    """Layers of the model, which `gpu_layers` counts; None where that is not known."""
+    kv_cache_types: tuple[KvCacheType, ...] = ()
+    """Types of the KV cache that this model can have with this engine."""
+    drafts: tuple[str, ...] = ()
+    """Unique names of downloaded models that can guess ahead for this one, as far as their headers
+    tell, smallest first. Told by a dry run only."""
     alternatives: tuple[LoadAlternative, ...] = ()
     """What would have room, where this has not."""
     refusal: ErrorInfo | None = None
@@ -120,3 +146,5 @@ class LoadRecord:
     """The most that its process held."""
     prefix_cache_bytes: int = 0
     """What its prefix cache held at the end, which is not part of the forecast."""
+    used_at: str | None = None
+    """When its last answer ended: ISO 8601, UTC; None where it was not noted."""

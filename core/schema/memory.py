@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from modeldeck.core.schema.errors import ErrorInfo
+
 Verdict = Literal["fits", "tight", "too large", "refused", "unknown"]
 """`refused`: no memory helps, since the model's own files stand against loading it here."""
 
@@ -18,6 +20,12 @@ class Gpu:
     total_bytes: int | None = None
     used_bytes: int | None = None
     free_bytes: int | None = None
+    busy: float | None = None
+    """Fraction of the last moments in which it worked; None where its driver does not tell."""
+    celsius: int | None = None
+    """Its temperature; None where its driver does not tell."""
+    watts: int | None = None
+    """The power that it draws; None where its driver does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +72,9 @@ class Disk:
     """Bytes of all blobs in the Hugging Face cache, partial files included."""
     partial_bytes: int | None = None
     """Bytes of partial files that no running job owns or will resume, plus those of jobs."""
+    prefix_cache_bytes: int | None = None
+    """Bytes of conversations that engines saved (`runtime.prefix_cache_disk_bytes`); they lie in
+    the state folder, which may be on another disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,9 @@ class Forecast:
     of the plan are not known, and where the engine's plan is a little too large."""
     gpu_bytes: int | None = 0
     """Of the total, what goes into GPUs with memory of their own; None where it is not known."""
+    projector_bytes: int = 0
+    """Of the total, what the projector takes: its weights, and its buffers with the largest image
+    or recording that it is given."""
     correction_bytes: int = 0
     """Of the total, what earlier loads on this machine teach: measured less forecast."""
     samples: int = 0
@@ -157,3 +171,7 @@ class Fit:
     """Tokens that all of them share; None for as many as `context_length`."""
     reason: str | None = None
     """Why it is refused or unknown, or what is missing; None when there is nothing to say."""
+    over_budget: bool = False
+    """Whether it is too large for the memory budget only: the machine itself has the room."""
+    error: ErrorInfo | None = None
+    """The error behind `refused` and `unknown`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -11,6 +12,13 @@ Format = Literal["gguf", "mlx"]
 
 
 Engine = Literal["llama.cpp", "mlx"]
+
+
+OtherTool = Literal["ollama", "lm studio"]
+"""A tool of this machine whose models are listed where they lie."""
+
+OTHER_TOOLS: Mapping[str, str] = {"ollama": "Ollama", "lm studio": "LM Studio"}
+"""Their names, as they write them themselves."""
 
 
 MODEL_NAMESPACE = uuid.UUID("5b1f6a0e-6a34-5d5f-9d6a-7a2c0f5e3c11")
@@ -123,6 +131,9 @@ class SearchHit:
     formats: tuple[Format, ...] = ()
     parameters: float | None = None
     """Number of parameters, in billions, where the name tells."""
+    usage: tuple[str, ...] = ()
+    """What its tags tell of it: among `vision`, `audio`, `tools`, `thinking`, `embedding` and
+    `rerank`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,44 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUpdate:
+    """Newer files of a downloaded model on the Hub."""
+
+    revision: str
+    """The commit that has them."""
+    last_modified: str = ""
+    """When the repository was changed: ISO 8601, UTC; empty where the Hub does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpeed:
+    """How fast a model was in its last benchmark, with one request at a time."""
+
+    tokens_per_s: float | None
+    """Tokens written; None where it ended its answers at once."""
+    prompt_tokens_per_s: float | None
+    """Tokens of a prompt of 512 read."""
+    context_length: int | None
+    """It was loaded with."""
+    revision: str | None
+    """The commit of the model."""
+    at: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateCheck:
+    """What the Hub was asked, and what it has that is newer."""
+
+    checked: int
+    """Models that it was asked about."""
+    updates: tuple[str, ...] = ()
+    """Ids of those with newer files."""
+    unanswered: tuple[str, ...] = ()
+    """Repositories that it did not tell of: gone, or their licence must be accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A catalog entry: one variant that can be or is downloaded, or that lies at a local path."""
 
@@ -145,9 +194,10 @@ class Model:
     unique: str
     name: str
     format: Format
-    source: Literal["builtin", "cache", "custom", "hub"]
-    """Where the entry comes from: our catalog, files found in the cache, a person, a Hub repository
-    that was asked for by name."""
+    source: Literal["builtin", "catalog", "cache", "custom", "hub", "ollama", "lm studio"]
+    """Where the entry comes from: our catalog, that of the configuration (`hub.catalog`), files
+    found in the cache, a person, a Hub repository that was asked for by name, or another tool, to
+    which its files belong."""
     quantization: str | None = None
     size_bytes: int | None = None
     """Bytes of all its files; an estimate while `size_exact` is False."""
@@ -158,13 +208,22 @@ class Model:
     """Whether it lies at a path outside the cache, and so is never deleted by modeldeck."""
     repo: str | None = None
     aliases: tuple[str, ...] = ()
-    """Other unique names that lead to it: what its repository was called before it was renamed."""
+    """Other unique names that lead to it: what its repository was called before it was renamed, or
+    what Ollama calls it."""
     revision: str | None = None
     """The commit that is downloaded; None when not downloaded or not from the Hub."""
+    update_available: ModelUpdate | None = None
+    """What the Hub has that is newer, as last asked; None for nothing, or where it was not."""
+    measured: ModelSpeed | None = None
+    """Its last benchmark on this machine; None for none, or where its files are others now."""
+    last_used_at: str | None = None
+    """When it answered last before it was unloaded: ISO 8601, UTC; None for never, or too long ago.
+    While it is loaded, `Instance.idle_s` tells it."""
     path: str | None = None
     """What an engine is given: the first GGUF file or the MLX folder; None when not downloaded."""
     projector: str | None = None
-    """Path of the vision projector on disk; None where there is none."""
+    """Path on disk of the projector, which turns images or audio into input of the model; None
+    where there is none."""
     parameters: float | None = None
     """In billions."""
     context_length: int | None = None
@@ -173,10 +232,11 @@ class Model:
     license: str | None = None
     gated: bool = False
     usage: tuple[str, ...] = ()
-    """Among `chat`, `code`, `vision`, `embedding`."""
+    """Among `chat`, `code`, `vision`, `embedding`, `rerank`."""
     capabilities: tuple[str, ...] = ()
     """What its chat template has a place for, once it is downloaded: among `tools`, `thinking`, and
-    `always_thinking` for a model that cannot be told not to think."""
+    `always_thinking` for a model that cannot be told not to think. What its projector takes:
+    `vision` for images, `audio` for recordings."""
     description: str = ""
     version: str = ""
     created_at: str = "2026-01-01T00:00:00Z"
@@ -186,6 +246,11 @@ class Model:
     has just begun and its engines are still being looked at: `State.runtimes` is empty as long."""
     documented: dict[str, Any] = field(default_factory=dict)
     """Fields of the documented API that modeldeck keeps for the caller and does not use itself."""
+
+    @property
+    def generates_text(self) -> bool:
+        """Whether it writes answers; else it makes vectors of texts, or ranks them."""
+        return not {"embedding", "rerank"}.intersection(self.usage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class LoadOptions:
     one, up to what the model was trained for."""
     parallel: int | None = None
     """Requests that are answered at the same time, 1 to 16. They share the KV cache, so more of
-    them do not multiply it. Embedding models read one text at a time whatever it says."""
+    them do not multiply it. Embedding models read up to 16 texts at a time whatever it says."""
     cache_tokens: int | None = None
     """Tokens that all requests together may hold in the KV cache; by default as many as
     `context_length`, which one request may reach. `parallel` x `context_length` gives each of them
@@ -68,6 +68,8 @@ class LoadOptions:
     """Load for embeddings instead of text."""
     loras: tuple[Lora, ...] | None = None
     """Adapters laid over the weights, in this order."""
+    vision: bool | None = None
+    """Whether the projector of a model that sees or hears is loaded with it; by default it is."""
     draft_model: str | None = None
     """A small model of the same vocabulary that guesses ahead: its id, unique or short name."""
     draft_tokens: int | None = None
@@ -92,6 +94,21 @@ class InstanceState(StrEnum):
     def live(self) -> bool:
         """Whether the instance is loaded or being loaded."""
         return self in (InstanceState.STARTING, InstanceState.READY, InstanceState.BUSY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotUse:
+    """One of the places of an engine that each answer a request, and hold its conversation after.
+
+    Which request it answers is `RequestInfo.slot`.
+    """
+
+    who: str = ""
+    """Whose conversation it holds; empty for none."""
+    busy: bool = False
+    """Whether it answers a request."""
+    tokens: int | None = None
+    """Tokens that it holds after the end of an answer; None while busy, or where not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +155,13 @@ class Instance:
     """Requests that are being answered."""
     parallel: int = 1
     """Requests that are answered at the same time, at most."""
+    slots: tuple[SlotUse, ...] = ()
+    """What each slot of the engine holds, by number; empty before the first request, and for an
+    engine without slots."""
     cache_tokens: int | None = None
     """Tokens that all requests together may hold in the KV cache; None where they share none."""
+    media: tuple[Literal["image", "audio"], ...] = ()
+    """What it takes besides text."""
     tokens_per_s: float | None = None
     """Of the last answer."""
     time_to_first_token_s: float | None = None

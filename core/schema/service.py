@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from modeldeck.core.schema.runtime import LoadOptions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
@@ -110,6 +112,8 @@ class Settings:
     context_fit: bool = True
     """Whether less is taken where it does not fit."""
     idle_ttl_s: float = 0
+    load_defaults: dict[str, LoadOptions] = field(default_factory=dict)
+    """Load options that were saved as a model's defaults, by the model's id."""
     when_full: Literal["refuse", "unload_idle"] = "refuse"
 
 
@@ -122,3 +126,5 @@ class Undoable:
     """What was done, in words."""
     at: str
     """When, in ISO 8601, UTC."""
+    undone: str = ""
+    """What undoing it does, in words, such as `download of X resumed`."""

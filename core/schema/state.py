@@ -19,13 +19,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from modeldeck.core.schema import (
+    BenchProgress,
     Disk,
     Download,
     Host,
     Instance,
     Memory,
     Model,
+    Recording,
     RequestInfo,
+    RequestTotals,
     Runtime,
     Settings,
     Verification,
@@ -44,6 +47,11 @@ class State:
     verifications: Mapping[str, Verification] = field(default_factory=dict)
     requests: Mapping[str, RequestInfo] = field(default_factory=dict)
     """Requests to models: those that run or wait, and the last that ended."""
+    requests_today: RequestTotals = field(default_factory=RequestTotals)
+    recording: Recording | None = None
+    """The recording in force; None while what is said is not recorded."""
+    bench: BenchProgress | None = None
+    """The benchmark that runs, or the last one; None before the first."""
     memory: Memory = field(default_factory=Memory)
     disk: Disk = field(default_factory=Disk)
     runtimes: tuple[Runtime, ...] = ()
@@ -170,6 +178,30 @@ class RequestRemoved:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsTodayChanged:
+    """A request to a model ended and was counted."""
+
+    seq: int
+    totals: RequestTotals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingChanged:
+    """A recording of what requests say began or ended."""
+
+    seq: int
+    recording: Recording | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchChanged:
+    """A benchmark began, went on or ended."""
+
+    seq: int
+    bench: BenchProgress
+
+
 Event = (
     HostChanged
     | ModelChanged
@@ -186,6 +218,9 @@ Event = (
     | VerificationRemoved
     | RequestChanged
     | RequestRemoved
+    | RequestsTodayChanged
+    | RecordingChanged
+    | BenchChanged
 )
 
 EVENTS: dict[str, type[Event]] = {
@@ -204,6 +239,9 @@ EVENTS: dict[str, type[Event]] = {
     "verification_removed": VerificationRemoved,
     "request_changed": RequestChanged,
     "request_removed": RequestRemoved,
+    "requests_today_changed": RequestsTodayChanged,
+    "recording_changed": RecordingChanged,
+    "bench_changed": BenchChanged,
 }
 """The value of `event` in a feed frame, and the record that the rest of the frame holds."""
 
@@ -256,6 +294,12 @@ def apply(state: State, event: Event) -> State:
             return replace(state, seq=seq, requests=_put(state.requests, request.id, request))
         case RequestRemoved(seq=seq, id=key):
             return replace(state, seq=seq, requests=_without(state.requests, key))
+        case RequestsTodayChanged(seq=seq, totals=totals):
+            return replace(state, seq=seq, requests_today=totals)
+        case RecordingChanged(seq=seq, recording=recording):
+            return replace(state, seq=seq, recording=recording)
+        case BenchChanged(seq=seq, bench=bench):
+            return replace(state, seq=seq, bench=bench)
 
 
 def subject(event: Event) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldeck.core.concurrency import Repeated, whole
-from modeldeck.core.config import config
+from modeldeck.core.config import config, config_file
 from modeldeck.core.config.schedule import limit_at, window_at
 from modeldeck.core.schema import Settings
 from modeldeck.core.schema.state import SettingsChanged
@@ -88,8 +88,8 @@ class BandwidthController:
         has changed.
         """
         async with self._change_lock:
-            wanted = config.changed(self._settings, "downloads", changes)
-            write = partial(config.set_values, self._config_file, "downloads", changes)
+            wanted = config_file.changed(self._settings, "downloads", changes)
+            write = partial(config_file.set_values, self._config_file, "downloads", changes)
             await in_file_thread(write, self._config_file, custom=True)
             self._settings = wanted
             if not wanted.give_way:

@@ -14,11 +14,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from modeldeck.core.cache import scan
 from modeldeck.core.concurrency import Repeated
 from modeldeck.core.errors import StorageTimeout
+from modeldeck.core.hub_cache import scan
 from modeldeck.core.memory import probe
-from modeldeck.core.schema import Disk
+from modeldeck.core.runtime.prefix_folder import saved_prefixes
+from modeldeck.core.schema import Disk, Memory
 from modeldeck.core.schema.state import DiskChanged, MemoryChanged
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
 """Seconds between samples of memory while a client needs them."""
+SHORT_S = 5.0
+"""Seconds between checks whether memory is short, also where no client needs samples."""
 REQUESTED_S = 5.0
 """Seconds of sampling after a request for the State."""
 CACHE_S = 3.0
@@ -45,15 +48,21 @@ class ResourceSampler:
         *,
         feed: Feed,
         roots: Sequence[Path],
+        prefixes: Path,
         reserve_bytes: int,
         sample_engines: Callable[[], Awaitable[None]],
+        memory_short: Callable[[int], None],
         look_at_cache: Callable[[], Awaitable[None]],
     ) -> None:
+        """`memory_short` is called with the bytes that are missing to the reserve."""
         self._feed = feed
         self._roots = tuple(roots)
+        self._prefixes = prefixes
         self._reserve_bytes = reserve_bytes
         self._sample_engines = sample_engines
+        self._memory_short = memory_short
         self._look_at_cache = look_at_cache
+        self._checked_at = float("-inf")
         self._sampling = Repeated("sampling memory and disk")
         self._requested_at = self._sampled_at = self._counted_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
@@ -75,10 +84,30 @@ class ResourceSampler:
             if self._feed.watchers or clock - self._requested_at < REQUESTED_S:
                 with self._sampling.turn():
                     await self.sample()
+            elif self._holds_caches() and clock - self._checked_at >= SHORT_S:
+                with self._sampling.turn():
+                    self._check(await asyncio.to_thread(probe.system))
             if clock - cache_at >= CACHE_S:
                 cache_at = clock
                 with checking.turn():
                     await self._look_at_cache()
+
+    def _holds_caches(self) -> bool:
+        """Whether a loaded model holds conversations that no request needs."""
+        return any(i.prefix_cache_bytes for i in self._feed.state.instances.values())
+
+    def _check(self, memory: Memory) -> None:
+        """Where less than the reserve is free, have prefix caches give it back.
+
+        Not more often than it takes until what was given back is seen.
+        """
+        clock = time.monotonic()
+        if memory.available_bytes is None or clock - self._checked_at < SHORT_S:
+            return
+        self._checked_at = clock
+        missing = self._reserve_bytes - memory.available_bytes
+        if missing > 0 and self._holds_caches():
+            self._memory_short(missing)
 
     async def refresh(self) -> None:
         """Sample for a request of the State, unless that was done within the last second.
@@ -95,6 +124,7 @@ class ResourceSampler:
         self._sampled_at = time.monotonic()
         memory = await asyncio.to_thread(probe.system)
         await self._sample_engines()
+        self._check(memory)
         if memory.available_bytes is not None:
             instances = self._feed.state.instances.values()
             # The system counts pages of mapped files as available, so they are not added again.
@@ -132,6 +162,7 @@ class ResourceSampler:
                 for root in self._roots
             ]
             free = await in_file_thread(partial(probe.free_disk, first), first)
+            saved = await in_file_thread(partial(saved_prefixes, self._prefixes), self._prefixes)
         except StorageTimeout as error:
             logger.warning("The disk usage is not measured: %s", error)
             return
@@ -140,6 +171,7 @@ class ResourceSampler:
             free_bytes=free,
             cache_bytes=sum(total for total, _ in used),
             partial_bytes=sum(partial for _, partial in used),
+            prefix_cache_bytes=sum(saved.values()),
         )
         if disk != self._feed.state.disk:
             self._feed.commit(DiskChanged, disk=disk)

@@ -29,9 +29,9 @@ class UndoLog:
         )
         self._undoing = asyncio.Lock()
 
-    def offer(self, what: str, back: Callable[[], Awaitable[object]]) -> str:
-        """Keep an action that `back` undoes; `what` describes it. Returns its key."""
-        step = Undoable(id=str(uuid.uuid4()), what=what, at=now())
+    def offer(self, what: str, undone: str, back: Callable[[], Awaitable[object]]) -> str:
+        """Keep an action that `back` undoes; `what` and `undone` describe both. Returns its key."""
+        step = Undoable(id=str(uuid.uuid4()), what=what, at=now(), undone=undone)
         self._steps[step.id] = step, back
         while len(self._steps) > KEPT:
             self._steps.popitem(last=False)
@@ -51,10 +51,10 @@ class UndoLog:
             if key is None and self._steps:
                 key = next(reversed(self._steps))
             if key is None or key not in self._steps:
-                raise NotFound(
-                    "There is nothing to take back." if key is None else f"No such action: {key}.",
-                    "GET /deck/undo lists what can be taken back.",
-                )
+                if key is None:
+                    raise NotFound("Nothing to undo.")
+                remedy = "`modeldeck undo --list` lists what can be undone."
+                raise NotFound(f"No such action: {key}.", remedy)
             step, back = self._steps[key]
             await back()
             self._steps.pop(key, None)

@@ -9,61 +9,59 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
-import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from modeldeck.core import __version__
-from modeldeck.core.cache.stores import CacheStores
-from modeldeck.core.catalog import hub_token
+from modeldeck.core.catalog import builtin, hub_token
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.concurrency import BackgroundTasks
-from modeldeck.core.config.config import Config, Problem
+from modeldeck.core.config.config import Config
+from modeldeck.core.config.config_file import Problem
 from modeldeck.core.config.paths import Paths
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.queue import DownloadQueue
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.formats import gguf_parser
+from modeldeck.core.hub_cache.stores import CacheStores
 from modeldeck.core.memory import probe
-from modeldeck.core.network.failures import shown
 from modeldeck.core.network.proxy_selector import ProxySelector
 from modeldeck.core.runtime.engines_manager import Engines
-from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_bytes
-from modeldeck.core.schema import (
-    Download,
-    Host,
-    Instance,
-    InstanceState,
-    Settings,
-)
-from modeldeck.core.schema.clock import now
+from modeldeck.core.runtime.planning.prefix_cache_size import prefix_cache_bytes
+from modeldeck.core.schema import Download, Instance, InstanceState, LoadOptions, LoadWish, Model
 from modeldeck.core.schema.state import (
     DownloadChanged,
     HostChanged,
     InstanceChanged,
     InstanceRemoved,
-    RuntimesChanged,
-    State,
+    SettingsChanged,
 )
 from modeldeck.core.service.answers.running import KeptAnswers
 from modeldeck.core.service.bandwidth import BandwidthController
+from modeldeck.core.service.bench.bench_runs import BenchRuns
 from modeldeck.core.service.counters import Counters
+from modeldeck.core.service.engine_probe import EngineProbe
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.hub_status import HubStatus
 from modeldeck.core.service.inference.answers import ModelAnswers
+from modeldeck.core.service.inference.media_fetcher import MediaFetcher
+from modeldeck.core.service.inference.recorder import RequestRecorder
 from modeldeck.core.service.inference.request_records import RequestRecords
+from modeldeck.core.service.initial_state import initial_state
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.service.library.deletion import ModelDeletion
 from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.library.other_tools import tool_folders
 from modeldeck.core.service.library.pulling import ModelDownloads
+from modeldeck.core.service.library.updates import UpdateChecker
 from modeldeck.core.service.library.verification import CacheVerification
 from modeldeck.core.service.loading.alternatives import AlternativeFinder
-from modeldeck.core.service.loading.fit import FitChecker, MemoryBudget
+from modeldeck.core.service.loading.fit import FitChecker
 from modeldeck.core.service.loading.forecast import Forecaster
 from modeldeck.core.service.loading.loader import Loader, has_ended
 from modeldeck.core.service.loading.measurements import Calibrator, LoadHistory
+from modeldeck.core.service.loading.memory_budget import MemoryBudget
 from modeldeck.core.service.loading.on_demand import OnDemandLoader
 from modeldeck.core.service.loading.options import OptionResolver
 from modeldeck.core.service.loading.planner import LoadPlanner
@@ -106,8 +104,9 @@ class ServiceParts:
         stack.push_async_callback(self.audit.flush)
         await self.tokens.open()
         stack.push_async_callback(self.tokens.close)
+        self.tokens.on_revoked(lambda token: self.answers.cancel_all_of(token.id))
         self.host_id = await self.store.installation_id()
-        self.feed = Feed(State(host=self._host(), settings=self._settings()))
+        self.feed = Feed(initial_state(self.host_id, self.config, self.notices.all))
         self.hub_status = HubStatus(self.feed)
         self.notices.on_change = self._notices_changed
         # Closed before the database: tasks still write records when the engines end.
@@ -122,7 +121,8 @@ class ServiceParts:
         stack.callback(self.tasks.cancel)
         self.tasks.start(self.sampler.watch(), name="watching memory and the cache")
         self.tasks.start(self.bandwidth.watch(), name="watching the schedule of downloads")
-        self.tasks.start(self._probe_engines(), name="probing the engines")
+        self.tasks.start(self.engine_probe.run(), name="probing the engines")
+        self.tasks.start(self.updates.watch(), name="asking the Hub for updates")
 
     def _report_unhandled(self, stack: AsyncExitStack) -> None:
         """Log exceptions that no task handles, and show them in State, while the stack is open."""
@@ -139,6 +139,8 @@ class ServiceParts:
         self._make_downloads()
         self._make_cache_actions()
         await self.library.open()
+        await self.updates.open()
+        await self.bench.open()
 
     def _read_token(self) -> str | None:
         return hub_token.stored(self.paths.hf_home)
@@ -155,6 +157,7 @@ class ServiceParts:
             trusted_hosts=config.downloads.trusted_hosts,
             outward=self.proxy_selector,
         )
+        self.media_fetcher = MediaFetcher(self.source)
         self.hub = HubClient(
             config.hub.endpoint,
             self._read_token,
@@ -169,7 +172,19 @@ class ServiceParts:
             hub=self.hub,
             source=self.source,
             roots=self.cache.roots,
+            catalog=self._listed_models(),
+            other_tools=tool_folders(config.catalog.also_from, Path.home(), os.environ),
         )
+
+    def _listed_models(self) -> tuple[Model, ...]:
+        """The catalog of the configuration, then the built-in one."""
+        listed: tuple[Model, ...] = ()
+        if self.config.hub.catalog:
+            try:
+                listed = builtin.load_file(Path(self.config.hub.catalog))
+            except InvalidRequest as error:
+                self.notices.add(f"{error.message} {error.remedy}")
+        return (*listed, *builtin.load())
 
     async def _open_runtime(self, stack: AsyncExitStack) -> None:
         config = self.config
@@ -183,11 +198,12 @@ class ServiceParts:
         await self.engines.open()
         stack.push_async_callback(self.engines.close)
         self.budget = MemoryBudget(feed=self.feed, config_file=self.paths.config_file)
-        self.option_resolver = OptionResolver(config, self.store)
+        self.option_resolver = OptionResolver(config, self.store, self._defaults_saved)
         self.history = LoadHistory(self.store)
         await self.option_resolver.open()
         await self.history.open()
         self._make_loader()
+        self.library.set_last_used(self.history.last_used)
         await self.calibrator.open()
         self.on_demand = OnDemandLoader(
             loader=self.loader,
@@ -199,11 +215,33 @@ class ServiceParts:
         )
         self.requests = RequestRecords(self.feed)
         stack.callback(self.requests.close)
+        self.recorder = RequestRecorder(self.feed)
+        stack.callback(self.recorder.close)
         self.model_answers = ModelAnswers(
+            feed=self.feed,
             records=self.requests,
             on_demand=self.on_demand,
             engines=self.engines,
             counters=self.counters,
+            recorder=self.recorder,
+        )
+        self._make_bench()
+
+    def _make_bench(self) -> None:
+        async def load(model_id: str, parallel: int | None, origin: str) -> Instance:
+            wish = LoadWish(options=LoadOptions(parallel=parallel))
+            # What a benchmark is loaded for is no wish for the next load.
+            instance = await self.loader.load(model_id, wish, origin, remember=False)
+            return await self.engines.ready(instance.id)
+
+        self.bench = BenchRuns(
+            feed=self.feed,
+            store=self.store,
+            answers=self.model_answers,
+            records=self.requests,
+            tasks=self.tasks,
+            load=load,
+            measured=self.library.set_speeds,
         )
 
     def _make_loader(self) -> None:
@@ -217,6 +255,9 @@ class ServiceParts:
             forecaster=self.forecaster,
             measure=probe.process,
             allowed=config.runtime.calibrate,
+        )
+        self.engine_probe = EngineProbe(
+            feed=self.feed, engines=self.engines, library=self.library, calibrator=self.calibrator
         )
         self.fit_checker = FitChecker(
             reserve_bytes=config.runtime.memory_reserve_bytes,
@@ -238,6 +279,7 @@ class ServiceParts:
             prefix_cache_bytes=lambda: prefix_cache_bytes(
                 config.runtime.prefix_cache_bytes, self.feed.state.memory.total_bytes
             ),
+            answers=lambda key: self.requests.for_whom(key),
         )
         self.loader = Loader(
             library=self.library,
@@ -248,7 +290,7 @@ class ServiceParts:
             audit=self.audit,
             ask_hub=self.hub_status.ask,
             instance_of=self.instance_of,
-            version_of=self._version_of,
+            version_of=self.engine_probe.version_of,
             sample=lambda: self.sampler.sample(),
             load_lock=self._load_lock,
         )
@@ -291,6 +333,7 @@ class ServiceParts:
             library=self.library,
             downloads=self.downloads,
             cache=self.cache,
+            prefixes=self.paths.prefixes,
             release=self.users.release,
             users=self.users.instances,
             load_lock=self._load_lock,
@@ -300,8 +343,15 @@ class ServiceParts:
             feed=self.feed,
             library=self.library,
             cache=self.cache,
+            prefixes=self.paths.prefixes,
             choose=self.deletion.choose,
             tasks=self.tasks,
+        )
+        self.updates = UpdateChecker(
+            library=self.library,
+            store=self.store,
+            repository=lambda repo: self.hub_status.ask(self.hub.repository(repo)),
+            allowed=self.config.hub.check_updates,
         )
         self.copying = ModelCopying(
             library=self.library, downloads=self.downloads, cache=self.cache
@@ -309,48 +359,19 @@ class ServiceParts:
         self.sampler = ResourceSampler(
             feed=self.feed,
             roots=self.cache.roots,
+            prefixes=self.paths.prefixes,
             reserve_bytes=self.config.runtime.memory_reserve_bytes,
             sample_engines=self.engines.sample,
+            memory_short=self.engines.shrink_caches,
             look_at_cache=self.library.look,
         )
 
-    def _host(self) -> Host:
-        return Host(
-            id=self.host_id,
-            name=socket.gethostname(),
-            version=__version__,
-            started_at=now(),
-            pid=os.getpid(),
-            platform=f"{platform.system().lower()} {platform.machine()}",
-            hub=shown(self.config.hub.endpoint),
-            notices=self.notices.all,
-        )
-
-    def _settings(self) -> Settings:
-        return Settings(
-            jobs_at_once=self.config.downloads.jobs_at_once,
-            disk_floor_bytes=self.config.downloads.disk_floor_bytes,
-            memory_budget_bytes=self.config.runtime.memory_budget_bytes,
-            context_length=self.config.runtime.context_length,
-            context_fit=self.config.runtime.context_fit,
-            idle_ttl_s=self.config.runtime.idle_ttl_s,
-            when_full=self.config.runtime.when_full,
-        )
-
-    def _version_of(self, engine: str) -> str | None:
-        """Return the version of an engine as probed, or None."""
-        return next((r.version for r in self.feed.state.runtimes if r.name == engine), None)
-
-    async def _probe_engines(self) -> None:
-        found = await self.engines.probe()
-        runtimes = tuple(self.calibrator.known(runtime) for runtime in found)
-        self.feed.commit(RuntimesChanged, runtimes=runtimes)
-        self.library.set_engines({f: r.name for r in runtimes if r.available for f in r.formats})
-        measured = tuple([await self.calibrator.measured(runtime) for runtime in runtimes])
-        if measured != runtimes:
-            self.feed.commit(RuntimesChanged, runtimes=measured)
-
     # Callbacks of the parts: they commit to State
+
+    def _defaults_saved(self, saved: Mapping[str, LoadOptions]) -> None:
+        settings = replace(self.feed.state.settings, load_defaults=dict(saved))
+        if settings != self.feed.state.settings:
+            self.feed.commit(SettingsChanged, settings=settings)
 
     def _instance_changed(self, instance: Instance) -> None:
         if has_ended(instance):

@@ -27,9 +27,21 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Table = Literal["models", "jobs", "measurements", "tokens", "options", "calibrations", "renamed"]
+Table = Literal[
+    "models",
+    "jobs",
+    "measurements",
+    "tokens",
+    "options",
+    "calibrations",
+    "renamed",
+    "defaults",
+    "updates",
+    "benches",
+]
 """Tables of documents: added models, the download journal, the load history, API tokens, last load
-options of each model, memory overhead of engines, former names of repositories of the Hub."""
+options of each model, memory overhead of engines, former names of repositories of the Hub, load
+options saved as defaults, newer files on the Hub as last asked, benchmarks."""
 
 AuditRow = tuple[str, str, str, str, str]
 """Time, origin, action, target and outcome."""
@@ -55,6 +67,16 @@ SCHEMA = (
     """,
     """
     CREATE TABLE renamed
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE defaults
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE updates
+        (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE benches
         (id TEXT PRIMARY KEY, position INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
     """,
 )

@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -102,6 +103,19 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", os.fspath(path))
     return data
+
+
+def entries(folder: str | os.PathLike[str], most: int = 5000) -> Iterator[tuple[Path, bool]]:
+    """Yield the entries of a folder in order of name, each with whether it is a folder. Blocks.
+
+    At most `most` of them; none of a folder that is missing or may not be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            listed = [(Path(entry.path), entry.is_dir()) for entry in islice(found, most)]
+    except OSError:
+        return
+    yield from sorted(listed)
 
 
 async def in_file_thread(

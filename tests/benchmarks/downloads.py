@@ -78,7 +78,7 @@ http {{
 OWN = """
 import asyncio, json, os, resource, sys, time
 from pathlib import Path
-from modeldeck.core.cache.layout import HubCache
+from modeldeck.core.hub_cache.layout import HubCache
 from modeldeck.core.config.config import DownloadSettings
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.downloads.http.source import DownloadSource

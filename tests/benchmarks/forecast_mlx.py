@@ -19,7 +19,7 @@ from pathlib import Path
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.model_writer import write_mlx
-from modeldeck.core.formats import safetensors
+from modeldeck.core.formats import mlx_folder
 from modeldeck.core.memory import estimate, probe
 from modeldeck.core.runtime.planning.calibration import calibrate
 from modeldeck.core.schema import LoadOptions
@@ -51,7 +51,7 @@ async def measure(
     path = folder / f"{size}"
     if not path.exists():
         write_mlx(path, size_bytes=size)
-    known = safetensors.read_folder(path)
+    known = mlx_folder.read_folder(path)
     forecast = estimate.from_config(known.config, known.weights_bytes, options, overhead)
     instance = await bench.loaded(path, options)
     try:

@@ -1,15 +1,16 @@
 """Generation through the core beside llama-cpp-python itself and beside its own server.
 
-    python tests/benchmarks/generation.py [--mb 200] [--tokens 128] [--rounds 7]
+    LLAMA_CPP_SERVER_PYTHON=path python -m tests.benchmarks.generation [--mb 200] [--tokens 128]
 
 The same model with the same options, in three processes: an engine of a real core, asked over HTTP
 (`/v1/chat/completions`, streamed); `llama_cpp.Llama`, asked in its own process; and
-`llama_cpp.server`, asked over HTTP. They take turns in every round, in another order each time, so
-that what else the machine does weighs on all of them. Each round asks something new, so that
-no prompt is found in a cache. Prints the medians, and the median ratios to `llama_cpp.Llama`: the
-core should have at least 0.97 of its tokens per second, and the first token within 5 ms of it.
+`llama_cpp.server`, asked over HTTP (left out where `LLAMA_CPP_SERVER_PYTHON` names no Python with
+the extra `server` of llama-cpp-python). They take turns in every round, in another order each time,
+so that what else the machine does weighs on all of them. Each round asks something new, so that no
+prompt is found in a cache. Prints the medians, and the median ratios to `llama_cpp.Llama`: the core
+should have at least 0.97 of its tokens per second, and the first token within 5 ms of it.
 
-Needs the extras `local` and `bench`.
+Needs the extra `local`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from tests.support.process import CoreProcess
 
 CONTEXT, BATCH = 2048, 512
 START_S = 120.0
+SERVER = "LLAMA_CPP_SERVER_PYTHON"
+"""The variable that names a Python interpreter with llama-cpp-python and its extra `server`."""
 
 DIRECT = """
 import json, sys, time
@@ -135,13 +138,19 @@ def direct(path: Path, options: dict[str, int]) -> Iterator[Ask]:
 
 
 @contextmanager
-def server(path: Path, options: dict[str, int]) -> Iterator[Ask]:
-    """`llama_cpp.server` in a process of its own."""
+def llama_cpp_server(
+    python: str, path: Path, options: dict[str, int]
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`llama_cpp.server` in a process of its own, run by this interpreter; also returns its URL.
+
+    It answers one request at a time; the others wait.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path)]
+    command = [python, "-m", "llama_cpp.server", "--model", str(path)]
     command += ["--port", str(port), "--flash_attn", "true", "--verbose", "false"]
+    command += ["--interrupt_requests", "false"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -153,9 +162,11 @@ def server(path: Path, options: dict[str, int]) -> Iterator[Ask]:
                 break
             except OSError as error:
                 if process.poll() is not None or time.monotonic() > late:
-                    raise SystemExit("llama_cpp.server did not start: is 'bench' there?") from error
+                    raise SystemExit(
+                        f"llama_cpp.server did not start: is {SERVER} right?"
+                    ) from error
                 time.sleep(0.1)
-        yield over_http(f"http://127.0.0.1:{port}", "model")
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait()
@@ -223,8 +234,10 @@ def main() -> None:
         sides: dict[str, Ask] = {
             "llama_cpp.Llama": stack.enter_context(direct(path, options)),
             "core": stack.enter_context(core(path, folder, asked.threads)),
-            "llama_cpp.server": stack.enter_context(server(path, options)),
         }
+        if python := os.environ.get(SERVER):
+            url, _ = stack.enter_context(llama_cpp_server(python, path, options))
+            sides["llama_cpp.server"] = over_http(url, "model")
         runs: dict[str, list[Run]] = {name: [] for name in sides}
         order = list(sides)
         for turn in range(-1, asked.rounds):

@@ -62,11 +62,12 @@ def _download(seq: int) -> Any:
 
 
 async def serve_modeldeck(changing: bool) -> None:
-    """A whole core, with its list cut to `LIST_BYTES`, and one download that progresses."""
+    """A whole core as `core.server` runs it, with its list cut to `LIST_BYTES`, and a download."""
     from modeldeck.core.api.listener import Listener
     from modeldeck.core.config.config import Api, Config
     from modeldeck.core.config.paths import locate
     from modeldeck.core.schema.state import DownloadChanged, ModelRemoved
+    from modeldeck.core.server import freeze_loaded_modules
     from modeldeck.core.service.deck import Deck
 
     settings = Config(api=Api(port=0, socket=False))
@@ -79,6 +80,7 @@ async def serve_modeldeck(changing: bool) -> None:
             each = len(body) / max(1, len(deck.state.models))
         for model in list(deck.state.models)[int(LIST_BYTES / each) :]:
             deck.feed.commit(ModelRemoved, id=model)
+        freeze_loaded_modules()
         print(addresses.port, flush=True)
         seq = 0
         try:

@@ -59,7 +59,7 @@ asyncio.run(main())
 
 CORE = """
 import asyncio, json, os, resource, sys, threading, time, traceback
-from modeldeck.core.config import config
+from modeldeck.core.config import config_file
 from modeldeck.core.config.paths import locate
 from modeldeck.core.server import serve
 
@@ -98,7 +98,7 @@ def look(loop_thread):
 
 async def main():
     paths = locate()
-    settings, problems = config.load(paths.config_file)
+    settings, problems = config_file.load(paths.config_file)
     tasks = []
     def ready(_):
         global steps

@@ -1,11 +1,13 @@
-"""Many requests at once, and conversations in turn, beside llama-server.
+"""Many requests at once, and conversations in turn, beside llama-server and llama_cpp.server.
 
-    LLAMA_SERVER=path python -m tests.benchmarks.many_requests [--mb 60] [--rounds 5]
+    LLAMA_SERVER=path LLAMA_CPP_SERVER_PYTHON=path python -m tests.benchmarks.many_requests
+        [--mb 60] [--rounds 5]
 
-The same model with the same options in a real core and in llama-server (left out where
-`LLAMA_SERVER` names none; `generation.py` has llama_cpp.server, which answers one at a time). They
-take turns in every round, in another order each time. Every round asks something new. Prints the
-medians, and the median ratios of the core to llama-server round by round:
+The same model with the same options in a real core, in llama-server (left out where `LLAMA_SERVER`
+names none) and in llama_cpp.server, which answers one request at a time (left out where
+`LLAMA_CPP_SERVER_PYTHON` names no Python that has it). They take turns in every round, in another
+order each time. Every round asks something new. Prints the medians, and the median ratios of the
+core to each of them round by round:
 
 - `at once`: N requests that share nothing, prompts of 270 and of 1,000 tokens;
 - `shared`: eight requests with one long system prompt and a question each;
@@ -16,7 +18,7 @@ medians, and the median ratios of the core to llama-server round by round:
 Wanted: tokens per second and processor seconds within 3 % of llama-server where nothing is shared,
 1.2 times its speed with a shared system prompt, half of its tokens in conversations.
 
-Needs the extras `local` and `bench`, and a machine that does nothing else.
+Needs the extra `local`, and a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ import psutil
 
 from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.schema import LoadOptions
-from tests.benchmarks.generation import START_S, loaded_core
+from tests.benchmarks.generation import SERVER, START_S, llama_cpp_server, loaded_core
 
 CONTEXT, BATCH, PARALLEL = 16_384, 512, 16
 LEVELS = (1, 2, 4, 8, 16)
@@ -69,7 +71,8 @@ class Answer:
     @property
     def longest_pause_s(self) -> float:
         """The longest time between two pieces in seconds."""
-        return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+        pauses = (b - a for a, b in zip(self.times, self.times[1:], strict=False))
+        return max(pauses, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Sample:
     longest_pause_s: float
 
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 async def ask(side: Side, messages: Messages, tokens: int) -> Answer:
@@ -139,6 +142,8 @@ def _take(answer: Answer, event: dict[str, Any]) -> None:
         if text := choice["delta"].get("content"):
             answer.times.append(time.perf_counter())
             answer.text += text
+        elif choice.get("finish_reason") and not answer.times:
+            answer.times.append(time.perf_counter())  # its first token is one without a text
     if usage := event.get("usage"):
         answer.prompt_tokens = usage["prompt_tokens"]
         answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
@@ -217,14 +222,14 @@ async def _within(work: Awaitable[list[Answer]]) -> list[Answer]:
 
 
 @contextmanager
-def llama_server(program: str, path: Path, threads: int) -> Iterator[Side]:
-    """llama-server with the options of the core."""
+def llama_server(program: str, path: Path, threads: int, *more: str) -> Iterator[Side]:
+    """llama-server with the options of the core, and with more of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [program, "-m", str(path), "--port", str(port), "-c", str(CONTEXT)]
     command += ["-np", str(PARALLEL), "-kvu", "-b", str(BATCH), "-ub", str(BATCH), "-fa", "on"]
-    command += ["-t", str(threads), "-tb", str(threads), "--no-webui"]
+    command += ["-t", str(threads), "-tb", str(threads), "--no-webui", *more]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
@@ -233,6 +238,15 @@ def llama_server(program: str, path: Path, threads: int) -> Iterator[Side]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def python_server(python: str, path: Path, threads: int) -> Iterator[Side]:
+    """llama_cpp.server with the options of the core that it knows."""
+    options = {"n_ctx": CONTEXT, "n_batch": BATCH, "n_ubatch": BATCH}
+    options |= {"n_threads": threads, "n_threads_batch": threads}
+    with llama_cpp_server(python, path, options) as (url, process):
+        yield Side(url, "model", psutil.Process(process.pid))
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
@@ -275,6 +289,10 @@ def main() -> None:
         sides = {"core": Side(process.url, model, psutil.Process(process.process.pid))}
         if program := os.environ.get("LLAMA_SERVER"):
             sides["llama-server"] = stack.enter_context(llama_server(program, path, asked.threads))
+        if python := os.environ.get(SERVER):
+            sides["llama_cpp.server"] = stack.enter_context(
+                python_server(python, path, asked.threads)
+            )
         scenarios: dict[str, Scenario] = {
             **{f"at once {level:2}, 270 tokens": at_once(level, SHORT_WORDS) for level in LEVELS},
             "at once  4, 1000 tokens": at_once(4, LONG_WORDS),
@@ -318,11 +336,11 @@ def show(name: str, found: dict[str, list[Sample]]) -> None:
     base, *others = found
     for side, samples in found.items():
         line = "  ".join(f"{head} {_median(samples, get):8.2f}" for head, get in FIGURES)
-        print(f"  {side:14} {line}")
+        print(f"  {side:16} {line}")
     for other in others:
         pairs = list(zip(found[base], found[other], strict=True))
         line = "  ".join(f"{head} x{_ratio(pairs, get):7.2f}" for head, get in FIGURES)
-        print(f"  {'ratio':14} {line}", flush=True)
+        print(f"  {'to ' + other:16} {line}", flush=True)
 
 
 def _median(samples: Sequence[Sample], get: Callable[[Sample], float]) -> float:

@@ -3,8 +3,11 @@
     python -m tests.benchmarks.terminal [--seconds N] [--only WORD] [--peer NAME=COMMAND]...
 
 Each runs on a pty, at each size: first it is left alone, then the arrow that goes down is pressed
-twenty times. The dashboard is measured on a core with nothing to do, and on one with eight
-downloads, on the Downloads screen; an empty Textual app is the floor. Of other programs htop, btop,
+twenty times. The dashboard is measured on a core with nothing to do, on one with eight downloads,
+and on one that answers three requests at once; an empty Textual app is the floor. At 120x40 at rest
+nothing is to be sent, with three requests 1.5 kB a second, and for a key 1.5 kB: where the
+dashboard sends more for the latter two, the program ends with code 1. At rest it shows what other
+programs do to the memory, which is for a quiet machine to judge. Of other programs htop, btop,
 posting and parllama are measured where they are on PATH. The first two draw figures of the machine
 the whole time, which the dashboard does only where something moves; posting goes through thirty
 requests, parllama shows its options, and a clock.
@@ -39,7 +42,9 @@ import psutil
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.model_writer import write_gguf
+from modeldeck.core.demo.repositories import build
 from modeldeck.core.demo.repository import DemoRepo, demo_repo
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Message
 from tests.benchmarks import peers
 from tests.benchmarks.first_paint import EMPTY
 from tests.support.process import CoreProcess
@@ -55,6 +60,17 @@ KEYS = 20
 KEY_S = 0.1
 DOWN = b"\x1b[B"
 CLEAR = b"\x1b[2J"
+ASKERS = 3
+MODEL = "deck/tiny-GGUF:Q8_0"
+CONTEXT = 1 << 16
+LONG = GenerateRequest(messages=(Message(role="user", content="loop"),), temperature=0.0)
+"""A request whose answer ends where the context is full."""
+BUDGET_SIZE = (120, 40)
+"""Where the budgets hold; lower screens send less."""
+WITH_REQUESTS = 1500.0
+"""Bytes per second, while `ASKERS` requests are answered."""
+FOR_A_KEY = 1500.0
+"""Bytes."""
 
 DASHBOARD = (sys.executable, "-P", "-c", "from modeldeck.tui import program; program.main()")
 
@@ -68,6 +84,10 @@ class Program:
     environ: Mapping[str, str]
     keys: bytes = b""
     """Pressed first, to come to the screen that is meant."""
+    most_per_s: float | None = None
+    """Bytes per second that it may send at `BUDGET_SIZE`, left alone; None for no budget."""
+    most_per_key: float | None = None
+    """Bytes that it may send there for a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +170,9 @@ def measure(program: Program, columns: int, rows: int, seconds: float) -> Figure
 
 
 @contextmanager
-def core(folder: Path, hub: str) -> Iterator[tuple[CoreProcess, dict[str, str]]]:
+def core(
+    folder: Path, hub: str, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[CoreProcess, dict[str, str]]]:
     """A core of its own, and the environment in which the dashboard finds it."""
     environ = {
         **os.environ,
@@ -160,6 +182,7 @@ def core(folder: Path, hub: str) -> Iterator[tuple[CoreProcess, dict[str, str]]]
         "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
         "TERM": "xterm-256color",
         "COLORTERM": "truecolor",
+        **(more or {}),
     }
     with CoreProcess(environ) as process:
         yield process, environ
@@ -190,6 +213,35 @@ async def downloading(folder: Path, hub: DemoHub) -> AsyncIterator[dict[str, str
             yield environ
 
 
+@asynccontextmanager
+async def answering(folder: Path, hub: DemoHub) -> AsyncIterator[dict[str, str]]:
+    """A core that answers `ASKERS` requests at any time."""
+    environ = {"MODELDECK_RUNTIME_STOP_LOOPS": "false"}
+    with core(folder, hub.url, environ) as (process, environ):
+        async with Client(socket=process.socket) as client:
+            await client.download(MODEL)
+            await client.feed.until(lambda s: any(m.downloaded for m in s.models.values()))
+            await client.loaded(MODEL, LoadOptions(context_length=CONTEXT, parallel=ASKERS))
+            askers = [asyncio.create_task(ask(client)) for _ in range(ASKERS)]
+            await client.feed.until(
+                lambda s: sum(r.state == "writing" for r in s.requests.values()) == ASKERS
+            )
+            try:
+                yield environ
+            finally:
+                for asker in askers:
+                    asker.cancel()
+                await asyncio.gather(*askers, return_exceptions=True)
+
+
+async def ask(client: Client) -> None:
+    """Ask again and again."""
+    while True:
+        async with client.generate(MODEL, LONG) as chunks:
+            async for _ in chunks:
+                pass
+
+
 def show(program: Program, seconds: float, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
     """Measure it at every size, and print what it came to."""
     for columns, rows in sizes:
@@ -200,6 +252,22 @@ def show(program: Program, seconds: float, sizes: Sequence[tuple[int, int]] = SI
             f" {came.bytes_per_key:>10,.0f} {came.clears:>7}",
             flush=True,
         )
+        if (columns, rows) == BUDGET_SIZE:
+            over_budget.extend(over(program, came))
+
+
+over_budget: list[str] = []
+"""What sent more than it may, so far."""
+
+
+def over(program: Program, came: Figures) -> Iterator[str]:
+    """Where a program sent more than it may, in words."""
+    most = program.most_per_s
+    if most is not None and came.bytes_per_s > most:
+        yield f"{program.name}: {came.bytes_per_s:,.0f} bytes/s, not {most:,.0f}"
+    most = program.most_per_key
+    if most is not None and came.bytes_per_key > most:
+        yield f"{program.name}: {came.bytes_per_key:,.0f} bytes/key, not {most:,.0f}"
 
 
 async def main() -> None:
@@ -217,6 +285,8 @@ async def main() -> None:
         await dashboard(given.seconds)
     if given.only != "dashboard":
         others(given.seconds, plain, given.peer)
+    if over_budget:
+        raise SystemExit("over budget:\n" + "\n".join(over_budget))
 
 
 def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> None:
@@ -244,8 +314,9 @@ async def dashboard(seconds: float) -> None:
         with core(folder / "idle", "http://127.0.0.1:9") as (_, environ):
             for screen, keys in (("catalog", b"1"), ("downloads", b"2"), ("memory", b"3")):
                 idle = Program(
-                    name=f"idle, {screen}", command=DASHBOARD, environ=environ, keys=keys
-                )
+                    name=f"idle, {screen}",
+                    command=DASHBOARD, environ=environ, keys=keys, most_per_key=FOR_A_KEY,
+                )  # fmt: skip
                 show(idle, seconds)
         made = await asyncio.to_thread(repositories, folder / "hub")
         with DemoHub.in_thread(made, rate_bytes_per_s=LINE_BYTES_PER_S) as hub:
@@ -256,6 +327,15 @@ async def dashboard(seconds: float) -> None:
                         command=DASHBOARD, environ=environ, keys=keys,
                     )  # fmt: skip
                     await asyncio.to_thread(show, busy, seconds)
+        demo = await asyncio.to_thread(build, folder / "demo", MODEL_BYTES)
+        with DemoHub.in_thread(demo) as hub:
+            async with answering(folder / "asked", hub) as environ:
+                for screen, keys in (("catalog", b"1"), ("memory", b"3"), ("requests", b"3r")):
+                    asked = Program(
+                        name=f"{ASKERS} requests, {screen}",
+                        command=DASHBOARD, environ=environ, keys=keys, most_per_s=WITH_REQUESTS,
+                    )  # fmt: skip
+                    await asyncio.to_thread(show, asked, seconds)
 
 
 if __name__ == "__main__":

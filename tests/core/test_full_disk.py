@@ -176,18 +176,18 @@ async def test_what_could_not_be_audited_is_written_when_the_core_ends(
 async def test_a_model_that_was_refused_is_not_listed_and_one_that_stays_is(
     deck: Deck, small_disk: SmallDisk
 ) -> None:
-    kept = await deck.create_model(ModelSeed(name="kept"), ME)
+    kept = await deck.models.create(ModelSeed(name="kept"), ME)
     small_disk.fill()
     with pytest.raises(NotEnoughDisk):
-        await deck.create_model(ModelSeed(name="refused"), ME)
+        await deck.models.create(ModelSeed(name="refused"), ME)
     with pytest.raises(NotEnoughDisk):
-        await deck.update_model(kept.id, {"description": "new"}, ME)
+        await deck.models.update(kept.id, {"description": "new"}, ME)
     with pytest.raises(NotEnoughDisk):
-        await deck.delete_model(kept.id, ME)
+        await deck.models.delete(kept.id, ME)
     assert [m.name for m in deck.state.models.values() if m.custom] == ["kept"]
-    assert deck.model(kept.id).description == kept.description
+    assert deck.models.find(kept.id).description == kept.description
     small_disk.make_room()
-    assert (await deck.create_model(ModelSeed(name="refused"), ME)).name == "refused"
+    assert (await deck.models.create(ModelSeed(name="refused"), ME)).name == "refused"
     outcomes = [entry.outcome for entry in await deck.audit_trail()]
     assert outcomes.count("not_enough_disk") == 3
 

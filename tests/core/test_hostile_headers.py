@@ -17,7 +17,7 @@ from typing import Any
 from modeldeck.core.catalog import records
 from modeldeck.core.demo.model_writer import write_gguf, write_mlx
 from modeldeck.core.errors import Corrupt, DeckError
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 
 SLOWEST_S = 1.0
 
@@ -167,7 +167,7 @@ def test_mutated_configurations_and_indexes(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     config["layer_types"] = ["full_attention"] * 4
     index = json.loads((tmp_path / safetensors.INDEX).read_text())
-    for read, document in ((safetensors.read_config, config), (safetensors.read_index, index)):
+    for read, document in ((mlx_folder.read_config, config), (safetensors.read_index, index)):
         text = json.dumps(document).encode()
 
         def changed(source: random.Random, text: bytes = text, whole: Any = document) -> bytes:

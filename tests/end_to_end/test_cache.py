@@ -209,3 +209,28 @@ def test_a_revision_whose_content_another_has_comes_back(api: Any, root: Path) -
     assert checked(api)["wrong"] == []
     receipt = api.post("/deck/cache/delete", {"repositories": [REPO]})
     assert (receipt["freed_bytes"], receipt["undo"]) == (size, None)
+
+
+@pytest.fixture
+def saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets engines save conversations, in the environment of the core that starts next."""
+    monkeypatch.setenv("MODELDECK_RUNTIME_PREFIX_CACHE_DISK_BYTES", str(64 << 20))
+
+
+def test_saved_conversations_are_listed_and_pruned(saving: None, api: Any) -> None:
+    api.pull(TINY)
+    assert api.get("/deck/cache")["prefix_cache_bytes"] == 0
+    instance = api.load(TINY)
+    api.ask(TINY, "count " * 40)  # shorter ones are not worth it
+    api.post(f"/deck/instances/{instance['id']}/unload")
+    saved = api.get("/deck/cache")["prefix_cache_bytes"]
+    assert saved > 0
+    assert api.until(lambda s: s["disk"]["prefix_cache_bytes"] == saved)
+    everything = {"partials": True, "orphans": True, "detached": True}
+    assert api.post("/deck/cache/plan", everything)["delete"] == []
+    plan = api.post("/deck/cache/plan", {"prefixes": True})
+    assert {item["kind"] for item in plan["delete"]} == {"prefix"}
+    receipt = api.post("/deck/cache/delete", {"prefixes": True})
+    assert (receipt["freed_bytes"], plan["freed_bytes"]) == (saved, saved)
+    assert api.get("/deck/cache")["prefix_cache_bytes"] == 0
+    assert api.get("/deck/state")["disk"]["prefix_cache_bytes"] == 0

@@ -19,6 +19,7 @@ from modeldeck.core.demo.vocabulary import expected
 TINY = "deck/tiny-GGUF:Q8_0"
 SIBLING = "deck/tiny-GGUF:F16"
 SPLIT = "deck/tiny-split-GGUF:F16"
+SEEING = "deck/tiny-see-GGUF:F16"
 
 
 def encoded(unique: str) -> str:
@@ -32,12 +33,13 @@ def forecast(api: Any, unique: str, context_length: int) -> Any:
     return answer["forecast"]
 
 
-@pytest.mark.parametrize("unique", [TINY, SPLIT])
+@pytest.mark.parametrize("unique", [TINY, SPLIT, SEEING])
 def test_the_main_job(api: Any, hub: DemoHub, unique: str) -> None:
     hits = api.get("/deck/search?query=tiny")["hits"]
     repo = unique.split(":")[0]
     assert repo in [hit["repo"] for hit in hits]
     before = forecast(api, unique, 1024)
+    assert bool(before["projector_bytes"]) == (unique == SEEING)
 
     job = api.pull(unique)
     assert job["verified_bytes"] == job["received_bytes"] == job["total_bytes"] > 0

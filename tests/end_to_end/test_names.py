@@ -104,7 +104,7 @@ def test_every_command_takes_what_people_paste(api: Any, hub: DemoHub) -> None:
     assert TINY in run("search", f"{hub.url}/deck/tiny-GGUF")
     assert "fits" in run("fit", page, "-c", "512")
     assert TINY in run("pull", page)
-    assert TINY in run("load", "-c", "512", "https://hf.co/deck/tiny-GGUF:Q8_0")
+    assert TINY in run("load", "--reload", "-c", "512", "https://hf.co/deck/tiny-GGUF:Q8_0")
     assert expected("count") in run("run", page, QUESTION)
     assert TINY in run("unload", page)
     assert "verified" in run("cache", "verify", page)
@@ -126,7 +126,7 @@ def test_a_path_is_taken_without_adding_it_first(
     assert expected("count") in run("run", "-c", "512", f"{tmp_path}//mine-F16.gguf", QUESTION)
     assert api.model(str(path))["local"]
     assert "downloaded already" in run("pull", str(path))
-    assert "unloaded" in run("unload", str(path))
+    assert "Unloaded" in run("unload", str(path))
     said = api.get(of(str(tmp_path / "none.gguf"), "/fit"), status=404)["error"]["message"]
     (tmp_path / "other").write_text("a secret of somebody")
     there = api.get(of(str(tmp_path / "other"), "/fit"), status=404)["error"]["message"]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.hub_cache.layout import HubCache
 from modeldeck.core.schema import RepoFile
 from tests.support.process import CoreProcess
 
@@ -216,7 +216,7 @@ def test_a_read_only_cache_makes_rm_fail_and_says_what_stayed(home: Path, tmp_pa
 
     code, out, err = partly
     assert code == 1
-    assert "freed 530 B" in out
+    assert "530 B freed" in out
     assert "1 thing could not be deleted" in err
     assert "models--o--there-GGUF" in err
     assert "models--o--here-GGUF" not in err
@@ -226,4 +226,4 @@ def test_a_read_only_cache_makes_rm_fail_and_says_what_stayed(home: Path, tmp_pa
 
     code, out, _ = whole
     assert code == 0
-    assert "freed 1.0 kB" in out
+    assert "1.0 kB freed" in out

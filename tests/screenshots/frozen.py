@@ -37,6 +37,8 @@ from modeldeck.core.schema import (
     GenerateRequest,
     Host,
     Instance,
+    LoadOptions,
+    LoadPlan,
     LogLine,
     Memory,
     Model,
@@ -90,6 +92,8 @@ SHARE = 0.37
 """Of a file that is on its way."""
 PARTIAL = 24_600_000
 RATE = 41_000_000.0
+TOOK_S = 0.12
+"""Of the slowest machine that says how it would serve a model."""
 
 
 def frozen(value: T) -> T:
@@ -120,6 +124,9 @@ def _derived(made: Any) -> Any:
         # The core judged by the memory of the machine that takes the pictures.
         fit = estimate.judge(made.forecast, FREE, RESERVE)
         return replace(made, verdict=fit.verdict, reason=fit.reason)
+    if isinstance(made, LoadPlan) and made.verdict in JUDGED:
+        has_room = estimate.judge(made.forecast, FREE, RESERVE).verdict in ("fits", "tight")
+        return replace(made, verdict="fits" if has_room else "too large")
     if isinstance(made, Instance) and made.forecast is not None and made.measured_bytes:
         measured = int(made.forecast.total_bytes * 0.986)
         return replace(
@@ -178,7 +185,16 @@ class FrozenClient(Client):
     @cached_property
     def feed(self) -> FrozenFeed:
         """The feed, frozen."""
-        return FrozenFeed(self._connection)
+        return FrozenFeed(self._core)
+
+    @property
+    def latency_s(self) -> float | None:
+        """None: it varies."""
+        return None
+
+    async def plan_load(self, ref: str, options: LoadOptions, **how: bool) -> LoadPlan:
+        """The plan, frozen."""
+        return frozen(await super().plan_load(ref, options, **how))
 
     async def fits(self, context_length: int | None = None) -> dict[str, Fit]:
         """The verdicts, frozen."""
@@ -284,6 +300,15 @@ class FrozenTime:
     time = perf_counter = monotonic
 
 
+class FrozenMoment:
+    """Stands in for the module `time` where moments are kept."""
+
+    @staticmethod
+    def time() -> float:
+        """Always the same, in seconds since the epoch."""
+        return NOW.timestamp()
+
+
 class FrozenDatetime(datetime):
     """Stands in for `datetime` of the dashboard."""
 
@@ -297,27 +322,47 @@ def stop_clocks() -> None:
     """Hold the clocks that the screens read."""
     import textual._wait
 
-    import modeldeck.tui.dashboard.app
+    import modeldeck.tui.chats.chat
+    import modeldeck.tui.chats.session
+    import modeldeck.tui.dashboard.message_display
+    import modeldeck.tui.dashboard.screens.chat.asking
+    import modeldeck.tui.dashboard.screens.chat.chat_list
+    import modeldeck.tui.dashboard.screens.chat.turns
     import modeldeck.tui.dashboard.screens.disk.screen
     import modeldeck.tui.dashboard.screens.downloads.screen
+    import modeldeck.tui.dashboard.screens.fleet.question
+    import modeldeck.tui.dashboard.screens.memory.history
     import modeldeck.tui.dashboard.screens.memory.screen
-    import modeldeck.tui.dashboard.widgets.chat_turns
     import modeldeck.tui.dashboard.widgets.status_bar
     import modeldeck.tui.remote.core_link
 
     screens = (
         modeldeck.tui.remote.core_link, modeldeck.tui.dashboard.screens.disk.screen,
         modeldeck.tui.dashboard.screens.downloads.screen,
+        modeldeck.tui.dashboard.screens.fleet.question,
         modeldeck.tui.dashboard.screens.memory.screen,
         modeldeck.tui.dashboard.widgets.status_bar,
-        modeldeck.tui.dashboard.widgets.chat_turns,
+        modeldeck.tui.dashboard.screens.chat.turns,
     )  # fmt: skip
-    clocks = [(screen, "time", FrozenTime()) for screen in screens]
+    clocks: list[tuple[object, str, object]] = [
+        (screen, "time", FrozenTime()) for screen in screens
+    ]
+    moments = (
+        modeldeck.tui.chats.chat, modeldeck.tui.chats.session,
+        modeldeck.tui.dashboard.screens.chat.asking,
+    )  # fmt: skip
+    clocks += [(module, "time", FrozenMoment()) for module in moments]
     # A pilot waits until the dashboard is idle, not the hub in the thread beside it.
     idle = (textual._wait, "process_time", time.thread_time)
-    for module, name, held in [
-        *clocks,
-        idle,
-        (modeldeck.tui.dashboard.app, "datetime", FrozenDatetime),
-    ]:
+    clocks += [
+        (module, "datetime", FrozenDatetime)
+        for module in (
+            modeldeck.tui.dashboard.message_display, modeldeck.tui.dashboard.screens.chat.chat_list,
+            modeldeck.tui.dashboard.screens.memory.history,
+            modeldeck.tui.dashboard.screens.memory.screen,
+        )
+    ]  # fmt: skip
+    asked = modeldeck.tui.dashboard.screens.fleet.question.ServingQuestion
+    took = (asked, "took_s", lambda *_: TOOK_S)
+    for module, name, held in [*clocks, idle, took]:
         setattr(module, name, held)

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +28,10 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import LoadOptions
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.fleet import FleetMachine
+from modeldeck.tui.dashboard.options import DashboardOptions, open_chats
 from modeldeck.tui.dashboard.screens.memory.screen import MemoryView
-from modeldeck.tui.remote.core_link import Attach
+from modeldeck.tui.remote.core_link import Attach, CoreLink
 from modeldeck.tui.text.format import UNICODE
 from tests.screenshots.frozen import FrozenClient, lived
 from tests.support.process import CoreProcess
@@ -67,6 +69,9 @@ async def pictures(kept: Kept) -> AsyncIterator[Picture]:
                 await furnish(client, hub)
             async for picture in screens(core, kept):
                 yield picture
+            with beside() as other:
+                async for picture in fleet(core, other, kept):
+                    yield picture
             async for picture in reconnecting(core, kept):
                 yield picture
     async for picture in failed(kept):
@@ -81,15 +86,30 @@ def stage(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {
+    with CoreProcess(surroundings(folder, f"http://127.0.0.1:{port}")) as core:
+        yield core, lambda: DemoHub.in_thread(build(folder / "hub"), port=port)
+
+
+@contextmanager
+def beside() -> Iterator[CoreProcess]:
+    """The core of a second machine, with nothing on it, and a hub that is as fast as it can be."""
+    with (
+        TemporaryDirectory(prefix="md-") as folder,
+        DemoHub.in_thread(build(Path(folder) / "hub")) as hub,
+        CoreProcess(surroundings(Path(folder), hub.url)) as core,
+    ):
+        yield core
+
+
+def surroundings(folder: Path, hub_url: str) -> dict[str, str]:
+    """The environment of a core that keeps everything in one folder."""
+    return {
         **os.environ,
         "MODELDECK_HOME": f"{folder}/home",
         "HF_HOME": f"{folder}/hf",
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_ENDPOINT": hub_url,
         "MODELDECK_DOWNLOADS_DISK_FLOOR_BYTES": "0",
     }
-    with CoreProcess(environ) as core:
-        yield core, lambda: DemoHub.in_thread(build(folder / "hub"), port=port)
 
 
 async def furnish(client: Client, hub: DemoHub) -> None:
@@ -163,9 +183,11 @@ class Person:
         svg = self.app.export_screenshot(title="modeldeck")
         return re.sub(r"terminal-\d+", name, svg)  # a hash of the whole, else
 
-    async def at_sizes(self, name: str, *words: str) -> AsyncIterator[Picture]:
-        """A picture at every size."""
-        for width, height in SIZES:
+    async def at_sizes(
+        self, name: str, *words: str, sizes: Sequence[tuple[int, int]] = SIZES
+    ) -> AsyncIterator[Picture]:
+        """A picture at each of the sizes."""
+        for width, height in sizes:
             await self._pilot.resize_terminal(width, height)
             await self.sees(*words)
             yield await self.picture(f"{name}-{width}x{height}")
@@ -185,12 +207,23 @@ def attached(core: CoreProcess) -> Attach:
 
 @asynccontextmanager
 async def dashboard(
-    attach: Attach, kept: Kept, size: tuple[int, int] = SIZES[0]
+    cores: Attach | Sequence[FleetMachine], kept: Kept, size: tuple[int, int] = SIZES[0]
 ) -> AsyncIterator[Person]:
     """A dashboard that is looked at."""
-    app = Dashboard(attach, glyphs=UNICODE, settings=Tui(), keymap={}, themes=theme.load(None))
-    async with app.run_test(size=size) as pilot:
-        yield Person(app, pilot, kept)
+    with TemporaryDirectory() as folder:
+        app = Dashboard(
+            cores,
+            DashboardOptions(
+                glyphs=UNICODE,
+                settings=Tui(),
+                keymap={},
+                themes=theme.load(None),
+                open_chats=lambda: open_chats(Path(folder) / "chats.db"),
+            ),
+        )
+        async with app.run_test(size=size) as pilot:
+            yield Person(app, pilot, kept)
+        await app.close_chats()
 
 
 async def empty(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
@@ -207,19 +240,19 @@ async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
     """The five screens, at every size."""
     async with dashboard(attached(core), kept) as person:
         await person.sees("BGE Small", "● 1 loaded")
-        async for picture in person.at_sizes("catalog", "1 loaded"):
+        async for picture in person.at_sizes("catalog", "● 1"):
             yield picture
         await person.press("slash", *"tiny")
         await person.sees("Hugging Face", "deck/tiny-mlx")
         await person.press("enter")
-        await person.sees("verdict")
+        await person.sees("together")
         yield await person.picture("catalog-search")
         await person.press("2")
         async for picture in person.at_sizes("downloads", "37 %"):
             yield picture
-        lived(person.app.query_one(MemoryView).past)
+        lived(person.app.query_one(MemoryView).past.machine)
         await person.press("3")
-        async for picture in person.at_sizes("memory", "tiny Q8_0"):
+        async for picture in person.at_sizes("memory", "● 1 tiny"):
             yield picture
         await person.press("d")
         await person.sees("repositories", "main")
@@ -236,6 +269,22 @@ async def screens(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
         await person.press("question_mark")
         await person.sees("Everywhere")
         yield await person.picture("help")
+
+
+async def fleet(core: CoreProcess, other: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:
+    """This machine and another one, asked which would serve a model."""
+    machines = (
+        FleetMachine("", CoreLink(attached(core))),
+        FleetMachine("gpu1", CoreLink(attached(other)), "socket", is_late=True),
+    )
+    async with dashboard(machines, kept) as person:
+        await person.sees("BGE Small")
+        await person.press("6")
+        await person.sees("2 machines", "gpu1", "this one", "socket")
+        await person.press("f", *TINY, *" 4k", "enter")
+        words = ("1st loaded", "2nd downloads")
+        async for picture in person.at_sizes("fleet", *words, sizes=SIZES[:2]):
+            yield picture
 
 
 async def reconnecting(core: CoreProcess, kept: Kept) -> AsyncIterator[Picture]:

@@ -52,6 +52,9 @@ class Recipe:
     kv_heads: int = 2
     extra_tokens: int = 0
     """Fillers in its vocabulary."""
+    markers: tuple[str, ...] = ()
+    """Special tokens in its vocabulary besides the usual ones."""
+    chat_template: str | None = None
     keys: dict[str, Value] = field(default_factory=dict)
     """Metadata under the architecture's prefix, besides the sizes above."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -84,12 +87,15 @@ class Recipe:
             import gguf
         except ImportError as error:
             raise missing_package(error) from error
-        vocabulary = Vocabulary(max(self.extra_tokens, TOKENS.get(self.architecture, 0)))
+        extra = max(self.extra_tokens, TOKENS.get(self.architecture, 0))
+        vocabulary = Vocabulary(extra, markers=self.markers)
         writer = gguf.GGUFWriter(str(path), self.architecture)
         for key, value in self._metadata(len(vocabulary.tokens)).items():
             own = "" if key.startswith(_BARE) else f"{self.architecture}."
             _add(writer, own + key, value)
         _add_tokenizer(writer, vocabulary)
+        if self.chat_template is not None:
+            writer.add_chat_template(self.chat_template)
         shapes = {"token_embd.weight": (self.width, len(vocabulary.tokens)), **self.shapes}
         data_bytes = 0
         for name, shape in shapes.items():

@@ -12,7 +12,7 @@ from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.memory import probe
 from modeldeck.core.runtime.engines.llama.loader import EMBEDDING_BATCH
 from modeldeck.core.runtime.engines_manager import Engines
-from modeldeck.core.runtime.process.engine_process import LogLevel
+from modeldeck.core.runtime.process.engine_log import LogLevel
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
@@ -91,6 +91,7 @@ class Bench:
                 raise
             longest = min(length, instance.options.batch_size or EMBEDDING_BATCH)
             await self.engines.embed(instance.id, ["a" * (longest - 2)])
+            await self.engines.embed(instance.id, ["a" * (longest // 20)] * 16)
 
     async def fill_at_once(self, instance: Instance, count: int) -> None:
         """Fill the cells of an instance with so many answers at once, each with an equal part."""

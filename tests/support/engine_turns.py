@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
 from modeldeck.core.runtime.engines.llama.turns import Turns
@@ -18,8 +19,16 @@ from modeldeck.core.runtime.process.messages import (
     PromptProgress,
     RequestWaits,
     TextPiece,
+    TokensRead,
 )
-from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, TokenLogprob
+from modeldeck.core.schema import (
+    ErrorInfo,
+    GenerateRequest,
+    LoadOptions,
+    TokenizedText,
+    TokenLogprob,
+    TokenQuery,
+)
 
 CONTEXT = 2048
 LIKELIEST = 8
@@ -37,11 +46,12 @@ class Told:
     progress: list[PromptProgress] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     done: AnswerDone | None = None
+    counted: TokenizedText | None = None
     error: ErrorInfo | None = None
 
     @property
     def over(self) -> bool:
-        return self.done is not None or self.error is not None
+        return any(end is not None for end in (self.done, self.counted, self.error))
 
     @property
     def read(self) -> int:
@@ -91,6 +101,7 @@ class EngineTurns:
         turn_s: float = 60.0,
         stop_loops: bool = False,
         draft: Path | None = None,
+        projector: Path | None = None,
         folder: Path | None = None,
         disk_bytes: int = 0,
     ) -> None:
@@ -107,6 +118,7 @@ class EngineTurns:
             turn_s=turn_s,
             stop_loops=stop_loops,
             draft=str(draft) if draft else None,
+            projector=str(projector) if projector else None,
             prefix_cache_folder=str(folder) if folder else None,
             prefix_cache_disk_bytes=disk_bytes,
         )
@@ -126,6 +138,21 @@ class EngineTurns:
         self.engine.begin(number, request)
         return number
 
+    def begin_count(self, query: TokenQuery) -> int:
+        """Ask it for tokens; return the number of the question."""
+        number = len(self.told) + 1
+        self.told[number] = Told()
+        found = self.engine.tokenize(number, query)
+        self.told[number].counted = None if found is None else found.found
+        return number
+
+    def count(self, query: TokenQuery) -> TokenizedText:
+        """The tokens that it is asked for."""
+        told = self.told[self.begin_count(query)]
+        self.run(lambda: told.over)
+        assert told.counted is not None, told.error
+        return told.counted
+
     def step(self) -> list[EngineReport]:
         """Let it do a turn."""
         reports = self.engine.step()
@@ -142,6 +169,8 @@ class EngineTurns:
                     told.waits.append(report.why)
                 case AnswerDone():
                     told.done = report
+                case TokensRead():
+                    told.counted = report.found
                 case CommandFailed():
                     told.error = report.error
         return reports
@@ -156,6 +185,16 @@ class EngineTurns:
         numbers = [self.begin(request) for request in requests]
         self.run()
         return [self.told[number] for number in numbers]
+
+    def refused(self, request: GenerateRequest) -> str:
+        """Why a request is not answered; it is told when it is taken in, or in a turn."""
+        try:
+            (told,) = self.together([request])
+        except InvalidRequest as error:
+            return str(error)
+        assert told.error is not None, "it was answered"
+        assert not told.text
+        return f"{told.error.message} {told.error.remedy}"
 
     def alone(self, requests: Sequence[GenerateRequest]) -> list[Told]:
         """Answer requests one after the other, each read anew, with the likeliest tokens."""

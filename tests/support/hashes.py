@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from modeldeck.core.cache.scan import digest
+from modeldeck.core.hub_cache.scan import digest
 from modeldeck.core.schema import CachedSnapshot
 
 

@@ -90,14 +90,14 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         from modeldeck.core.runtime.process import messages
-        from modeldeck.core.runtime.process.frames import FrameDecoder
+        from modeldeck.core.runtime.process.attachments import CommandDecoder
 
         self.messages = messages
-        self.decoder = FrameDecoder()
+        self.decoder = CommandDecoder()
         self.output = os.dup(1)
         os.dup2(2, 1)
         self.running: dict[int, Script] = {}
-        self.embeddings: deque[messages.EmbedText] = deque()
+        self.embeddings: deque[messages.EmbedTexts] = deque()
         self.loaded: messages.ModelLoaded | None = None
         self.parallel = PARALLEL
 
@@ -114,6 +114,8 @@ class ScriptedEngine:
         self.send(self.messages.CommandFailed(id=number, error=to_info(error), stuck=stuck))
 
     def run(self) -> None:
+        from modeldeck.core.schema import TextVector
+
         self.send(self.messages.EngineHello(protocol=self.messages.PROTOCOL, version="script"))
         alive_at = time.monotonic()
         while True:
@@ -123,18 +125,18 @@ class ScriptedEngine:
                 data = os.read(0, 1 << 16)
                 if not data:
                     os._exit(0)
-                for payload in self.decoder.feed(data):
-                    self.handle(self.messages.command(payload))
+                for command in self.decoder.feed(data):
+                    self.handle(command)
             for script in list(self.running.values()):
                 if not script.paused:
                     self.turn(script)
-            if not self.running and self.embeddings:
+            if self.embeddings:
                 command = self.embeddings.popleft()
-                self.send(
-                    self.messages.EmbeddingVector(
-                        id=command.id, values=(1.0, 0.0), tokens=len(command.text.split())
-                    )
-                )
+                vectors = [
+                    TextVector(values=(1.0, 0.0), tokens=len(text.split()))
+                    for text in command.texts
+                ]
+                self.send(self.messages.TextsEmbedded(id=command.id, vectors=tuple(vectors)))
             if self.running and time.monotonic() - alive_at >= 1:
                 alive_at = time.monotonic()
                 self.send(self.messages.Alive())
@@ -169,7 +171,7 @@ class ScriptedEngine:
                 )
             case messages.GenerateText():
                 self.generate(command.id, command.request)
-            case messages.EmbedText():
+            case messages.EmbedTexts():
                 self.embeddings.append(command)
             case messages.TokenizeText():
                 count = len((command.query.text or "").split())

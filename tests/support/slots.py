@@ -105,7 +105,7 @@ def fill(engine: LlamaEngine, path: str, options: LoadOptions) -> Filled:
         model = loader.open(path, loader.model_parameters(options))
         embedding = loader.is_embedding(model, options)
         if embedding:
-            raise EngineFailed("It embeds one text at a time.")
+            raise EngineFailed("It embeds texts, and answers none.")
         wanted = loader.context_parameters(model, options, DEFAULT_CONTEXT, embedding=embedding)
         context, _ = loader.make_context(model, options, wanted)
         logged = buffers(log.lines)

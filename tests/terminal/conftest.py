@@ -51,8 +51,8 @@ class Terminal:
         colours = "" if "COLORTERM" in environ else "unset COLORTERM; "
         shell = f"{colours}PS1='{PROMPT}' exec bash --norc --noprofile"
         subprocess.run(
-            [*self._tmux, "set", "-s", "escape-time", "0", ";", "set", "-g", "default-terminal",
-             term, ";", "new-session", "-d", *size, shell],
+            [*self._tmux, "set", "-s", "escape-time", "0", ";", "set", "-s", "set-clipboard", "on",
+             ";", "set", "-g", "default-terminal", term, ";", "new-session", "-d", *size, shell],
             env=inside, check=True, cwd="/",
         )  # fmt: skip
         self.until(re.escape(PROMPT.strip()))
@@ -103,6 +103,10 @@ class Terminal:
     def over(self) -> str:
         """The screen once the shell has the terminal again; what was said after leaving."""
         return self.until(lambda s: "left with" in s and s.rstrip().endswith(PROMPT.strip()))
+
+    def clipboard(self) -> str:
+        """What a program put there last, with the sequence for it (OSC 52)."""
+        return self._run("show-buffer")
 
     @property
     def pane_pid(self) -> int:

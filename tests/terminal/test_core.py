@@ -75,7 +75,7 @@ def test_leaving_during_a_download_leaves_the_core_and_says_so(
     hub.rate_bytes_per_s = None
     downloading.command("modeldeck")
     downloading.press("2")
-    downloading.until(r"✓ padded.*completed")
+    downloading.until(r"✓ padded.*downloaded")
     assert core_pid() == pid
 
 
@@ -105,12 +105,13 @@ def test_a_hang_up_leaves_the_core_alone(
 def test_a_killed_core_is_started_again_and_its_download_goes_on(
     downloading: Any, core_pid: CorePid, hub: DemoHub
 ) -> None:
+    downloading.until(r"padded .*[1-9]\d %")  # of it, something is durable
     before = core_pid()
     os.kill(before, signal.SIGKILL)
     sent = sum(entry.bytes_sent for entry in hub.log if entry.origin == "storage")
     downloading.until("reconnecting, [0-9]+ s|The core answers again")
     hub.rate_bytes_per_s = None
-    downloading.until(r"✓ padded.*completed")
+    downloading.until(r"✓ padded.*downloaded")
     assert core_pid() != before
     again = sum(entry.bytes_sent for entry in hub.log if entry.origin == "storage") - sent
     assert again < PADDED_BYTES, "what was durable was not fetched again"
@@ -141,14 +142,14 @@ def test_a_detached_session_goes_on(downloading: Any, hub: DemoHub) -> None:
     with_person.expect("detached")
     with_person.close()
     hub.rate_bytes_per_s = None
-    downloading.until(r"✓ padded.*completed")
+    downloading.until(r"✓ padded.*downloaded")
     again = pexpect.spawn(
         "tmux", ["-S", str(downloading.socket), "attach"], dimensions=(24, 80), encoding="utf-8"
     )
-    again.expect("completed")
+    again.expect("downloaded")
     again.close()
     downloading.resize(80, 24)
-    downloading.until(r"✓ padded.*completed")
+    downloading.until(r"✓ padded.*downloaded")
 
 
 def test_a_core_that_cannot_start_is_shown_with_its_last_lines(terminal: Any, own: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_core_that_cannot_start_is_shown_with_its_last_lines(terminal: Any, ow
     assert "left with 0" in terminal.over()
 
 
-def test_without_a_terminal_there_is_help_and_the_demo_is_a_script(terminal: Any) -> None:
+def test_without_a_terminal_help_is_named_and_the_demo_is_a_script(terminal: Any) -> None:
     terminal.open(100, 120)
     terminal.command("modeldeck </dev/null; echo left with $?")
-    assert re.search(r"Usage: modeldeck[\s\S]*left with 2", terminal.over())
+    assert re.search(r"`modeldeck --help` lists[\s\S]*left with 2", terminal.over())

@@ -41,7 +41,10 @@ def on_a_terminal(environ: dict[str, str]) -> Iterator[Open]:
     children: list[pexpect.spawn] = []
 
     def spawn() -> pexpect.spawn:
-        children.append(pexpect.spawn(PROGRAM, dimensions=(24, 80), encoding="utf-8", timeout=60))
+        child = pexpect.spawn(
+            PROGRAM, env=environ, dimensions=(24, 80), encoding="utf-8", timeout=60
+        )
+        children.append(child)
         return children[-1]
 
     yield spawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,25 +13,19 @@ SIZES = [(120, 40), (80, 24), (60, 15)]
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_main_job_in_the_demo(terminal: Any, width: int, height: int) -> None:
+def test_the_main_job_in_the_demo(terminal: Any, home: Path, width: int, height: int) -> None:
     terminal.open(width, height)
     terminal.command("modeldeck demo --rate 100; echo left with $?")
-    terminal.until(r"0 loaded")
-    terminal.until(r"tiny real models")
+    terminal.until(r"d downloads tiny")
     terminal.press("/")
     terminal.type("padded")
-    terminal.until(r"deck/padded-GGUF")
+    terminal.until(r"1 of \d+")
     terminal.press("Enter")  # to the rows
-    terminal.press("Enter")  # into the repository
-    terminal.until(r"F16 +6\d\.\d MB")
+    terminal.until(r"▸ +padded")
     terminal.press("d")
-    terminal.until(r"padded-GGUF:F16 downloaded")
-    terminal.press("Escape")
-    terminal.until(r"▸ ✓ deck/padded-GGUF .*gguf")
-    terminal.press("g")
     terminal.until(r"▸ ✓ padded")
     terminal.press("l")
-    terminal.until(r"● 1 loaded")
+    terminal.until(r"▸ ● padded")
     terminal.press("t")
     terminal.until(r"Ask something")
     terminal.type("Please count to ten.")
@@ -43,8 +38,9 @@ def test_the_main_job_in_the_demo(terminal: Any, width: int, height: int) -> Non
     terminal.press("u")
     terminal.until(r"0 loaded")
     terminal.press("x")
-    terminal.until(r"y deletes")
+    terminal.until(r"y delete ")
     terminal.press("y")
-    terminal.until(r"freed 6\d\.\d MB")
+    terminal.until(r"6\d\.\d MB freed")
     terminal.press("q")
     assert "left with 0" in terminal.over()
+    assert not list(home.rglob("chats.db*")), "its chats go with the demo"

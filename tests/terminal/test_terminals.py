@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from modeldeck.tui.dashboard.console_filter import SIGNS
+
 SIZES = [(120, 40), (80, 24), (60, 15)]
 COLOUR = re.compile(r"\x1b\[([0-9;:]+)m")
 
@@ -44,6 +46,16 @@ def test_ascii_draws_nothing_else(terminal: Any, size: tuple[int, int]) -> None:
         assert screen.isascii(), [char for char in screen if not char.isascii()]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_linux_console_gets_signs_of_its_fonts(terminal: Any, size: tuple[int, int]) -> None:
+    open_demo(terminal, size, "", TERM="linux")
+    for key in ("1", "2", "3", "5", ":", "Escape", "x", "Escape", "?"):
+        terminal.press(key)
+        screen = terminal.until(r"Catalog|^ *1 |Go to|Keys|esc")
+        wrong = {char for char in screen if not char.isascii() and char not in SIGNS}
+        assert not wrong, (key, wrong, screen)
+
+
 def test_a_locale_without_utf_8_draws_ascii(terminal: Any) -> None:
     assert open_demo(terminal, (80, 24), LC_ALL="C", PYTHONUTF8="0").isascii()
 
@@ -67,11 +79,11 @@ def test_a_good_terminal_gets_all_of_them(terminal: Any) -> None:
 def test_resizing_keeps_the_place_whatever_the_shell_exported(terminal: Any) -> None:
     open_demo(terminal, (120, 40), "--rate 100", COLUMNS="120", LINES="40")
     terminal.press("g", "j", "j", "j")
-    terminal.until("▸ +Devstral")
+    terminal.until("▸ +padded")
     for size in ((80, 24), (60, 15), (40, 4), (120, 40)):
         terminal.resize(*size)
         if size[1] > 5:  # drawn anew, down to the footer
             terminal.until(lambda s: "1 Catalog" in s.rstrip().splitlines()[-1] and "▸ " in s)
-            terminal.until("▸ +Devstral")
+            terminal.until("▸ +padded")
         else:
             terminal.until(lambda s: len(s.strip().splitlines()) <= 1)

@@ -44,7 +44,7 @@ def test_what_others_load_is_seen_and_unloaded(terminal: Any, own: Path) -> None
     subprocess.run([modeldeck, "load", TINY, "--context", "512"], check=True)
     terminal.until(r"tiny Q8_0 .*llama\.cpp.* idle")  # not yet "idle" while it is behind the core
     terminal.press("u")
-    terminal.until(r"unloaded: freed .* its process is gone")
+    terminal.until(r"Unloaded tiny Q8_0: .* freed in ")
     terminal.until("No model is loaded")
     terminal.press("q")
     assert "left with 0" in terminal.over()

@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
+from modeldeck.core.errors import Conflict, NotFound
+from modeldeck.core.schema.state import State
 from tests.support.process import CoreProcess
 
 PATIENCE_S = 30.0
 """How long a test waits for what has to come."""
+
+MOMENT_S = 0.01
+"""For what other threads and sockets bring, and timers of a frame."""
+
+_PARSED: dict[tuple[object, ...], list[RuleSet]] = {}
+"""Rules by the variables of the theme and the style sheet they were parsed from."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +45,37 @@ async def undebugged() -> None:
 
 @pytest.fixture(autouse=True)
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pilot waits until the dashboard is idle, not the hub in the thread beside it.
+    """A pilot waits until the dashboard has nothing more to do.
 
-    Textual takes the time of the whole process for that, and waits two seconds for every key that
-    is pressed while a download runs.
+    Textual takes the processor's time of the whole process for that: it waits a whole second where
+    a hub works in a thread beside it, or where the machine is slow.
     """
-    monkeypatch.setattr("textual._wait.process_time", time.thread_time)
-    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.01)
+    monkeypatch.setattr("textual.pilot.wait_for_idle", _nothing_to_do)
+
+
+async def _nothing_to_do(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
+    """Wait until nothing is ready to run in this loop; times in seconds."""
+    loop: Any = asyncio.get_running_loop()
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(MOMENT_S)
+        waited = time.monotonic() - began
+        if waited >= max_sleep or (waited >= min_sleep and not loop._ready):
+            return
+
+
+@pytest.fixture(autouse=True)
+def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual parses the style sheets of all widgets twice for each app: always the same ones."""
+    parse = Stylesheet._parse_rules
+
+    def remembered(self: Stylesheet, *sheet: Any, **about: Any) -> list[RuleSet]:
+        key = (frozenset(self._variables.items()), sheet, *sorted(about.items()))
+        if key not in _PARSED:
+            _PARSED[key] = parse(self, *sheet, **about)
+        return _PARSED[key]
+
+    monkeypatch.setattr(Stylesheet, "_parse_rules", remembered)
 
 
 @pytest.fixture
@@ -58,18 +94,10 @@ async def emptied(core: CoreProcess, hub: DemoHub) -> None:
     hub.online, hub.rate_bytes_per_s, hub.latency_s = True, None, 0.0
     hub.faults.clear()
     async with asyncio.timeout(PATIENCE_S), Client(socket=core.socket) as client:
-        state = await client.state()
-        for instance in state.instances.values():
-            await client.unload(instance.id)
-        for job in state.downloads.values():
-            await client.cancel_download(job.id, discard=True)
-            await client.remove_download(job.id)
-        here = [m.id for m in state.models.values() if m.downloaded and not m.local]
-        if here:
-            await client.delete_cached(here, force=True)
-        for model in state.models.values():
-            if model.custom:
-                await client.delete_model(model.id)
+        while not is_empty(state := await client.state()):
+            with suppress(Conflict, NotFound):  # it came to its own end meanwhile: look again
+                await take_away(client, state)
+            await asyncio.sleep(0.02)
         await client.change_settings(
             memory_budget_bytes=None,
             rate_limit_bytes_per_s=None,
@@ -77,4 +105,25 @@ async def emptied(core: CoreProcess, hub: DemoHub) -> None:
             give_way=False,
             jobs_at_once=2,
         )
-        await client.feed.until(lambda s: not s.instances and not s.downloads)
+
+
+def is_empty(state: State) -> bool:
+    """Whether a core is as its first test found it."""
+    models = state.models.values()
+    left = any(m.custom or (m.downloaded and not m.local) for m in models)
+    return not (state.instances or state.downloads or left)
+
+
+async def take_away(client: Client, state: State) -> None:
+    """Unload, cancel and delete all of it. Raises Conflict or NotFound for what ended by itself."""
+    for instance in state.instances.values():
+        await client.unload(instance.id)
+    for job in state.downloads.values():
+        await client.cancel_download(job.id, discard=True)
+        await client.remove_download(job.id)
+    here = [m.id for m in state.models.values() if m.downloaded and not m.local]
+    if here:
+        await client.delete_cached(here, force=True)
+    for model in state.models.values():
+        if model.custom:
+            await client.delete_model(model.id)

@@ -38,10 +38,10 @@ class MachineSelection:
             return (machines.Machine(name=self.remote.url or "", remote=self.remote),)
         if not self.on:
             return (machines.HERE,)
-        from modeldeck.core.config import config
+        from modeldeck.core.config import config_file
         from modeldeck.core.config.paths import locate
 
-        settings, _ = config.load(locate().config_file)
+        settings, _ = config_file.load(locate().config_file)
         return machines.chosen(self.on, settings.hosts)
 
 

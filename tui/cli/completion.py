@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete
@@ -50,6 +52,21 @@ def script(shell: str) -> str:
     return {"bash": BASH, "zsh": ZSH, "fish": FISH}[shell]
 
 
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A model that can be completed."""
+
+    unique: str
+    title: str
+    downloaded: bool = False
+    loaded: bool = False
+
+    @property
+    def short(self) -> str:
+        """The unique name without the owner."""
+        return self.unique.rsplit("/", 1)[-1]
+
+
 class ModelName(click.ParamType[str]):
     """A name of a model, which only the completion knows."""
 
@@ -58,17 +75,43 @@ class ModelName(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """Names that begin with what there is, or whose part after the owner does."""
-        wanted = incomplete.casefold()
+        """Names that begin with the word, or whose part after the owner does."""
+        models = [m for m in known_models() if _is_wanted(m, ctx.command.name)]
         return [
-            CompletionItem(name, help=words)
-            for name, words in model_names()
-            if name.casefold().startswith(wanted)
+            CompletionItem(name, help=title)
+            for name, title in completed(models, incomplete.casefold())
         ]
 
 
-def model_names() -> list[tuple[str, str]]:
-    """Every model by its unique name, with what it is called: of the core, else of the catalog."""
+def _is_wanted(model: NamedModel, command: str | None) -> bool:
+    """Whether a command can do anything with a model."""
+    if command == "unload":
+        return model.loaded
+    return model.downloaded or command != "rm"
+
+
+def completed(models: Sequence[NamedModel], begun: str) -> list[tuple[str, str]]:
+    """Names that begin with `begun`, in lower case, with the models' titles.
+
+    Unique names come first; where none fits, names without the owner that fit one model only.
+
+    >>> models = [NamedModel("deck/tiny-GGUF:Q8_0", "tiny"), NamedModel("a/b", "b")]
+    >>> completed(models, "deck/"), completed(models, "ti")
+    ([('deck/tiny-GGUF:Q8_0', 'tiny')], [('tiny-GGUF:Q8_0', 'tiny')])
+    """
+    found = [(m.unique, m.title) for m in models if m.unique.casefold().startswith(begun)]
+    if found:
+        return found
+    count = Counter(m.short.casefold() for m in models)
+    return [
+        (m.short, m.title)
+        for m in models
+        if m.short.casefold().startswith(begun) and count[m.short.casefold()] == 1
+    ]
+
+
+def known_models() -> list[NamedModel]:
+    """Every model: of the core, those on this machine first; without one, of the catalog."""
     from modeldeck.core.config.paths import locate
     from modeldeck.tui.cli.status_line import ask
 
@@ -76,9 +119,18 @@ def model_names() -> list[tuple[str, str]]:
     if state is None:
         from modeldeck.core.client.offline import builtin_names
 
-        return builtin_names()
-    models = sorted(state.get("models", ()), key=lambda model: not model.get("downloaded"))
-    return [(model["unique"], model.get("name", "")) for model in models]
+        return [NamedModel(unique, title) for unique, title in builtin_names()]
+    loaded = {instance["model_id"] for instance in state.get("instances", ())}
+    models = [
+        NamedModel(
+            model["unique"],
+            model.get("name", ""),
+            downloaded=bool(model.get("downloaded")),
+            loaded=model["id"] in loaded,
+        )
+        for model in state.get("models", ())
+    ]
+    return sorted(models, key=lambda model: not model.downloaded)
 
 
 def candidates(program: click.Command, words: Sequence[str]) -> list[tuple[str, str]]:
@@ -105,9 +157,9 @@ def _know_models(command: click.Command) -> None:
 
 
 def _machines() -> list[str]:
-    from modeldeck.core.config import config
+    from modeldeck.core.config import config_file
     from modeldeck.core.config.paths import locate
     from modeldeck.tui.remote.machines import ALL, LOCAL
 
-    settings, _ = config.load(locate().config_file)
+    settings, _ = config_file.load(locate().config_file)
     return [*settings.hosts, LOCAL, *([ALL] if settings.hosts else [])]

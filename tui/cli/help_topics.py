@@ -36,16 +36,19 @@ there as it does here:
     modeldeck --on @gpu1 --on @gpu2 ps
     modeldeck @all fit qwen3-8b --json
 
-Several machines, `modeldeck @a @b @c`, open at Fleet: a line for each, `enter` goes into one,
-`ctrl+o` to the next, `f` asks all of them where a model fits now. Of several machines, JSON lines
-are {"machine": NAME, "answer": ...}, and errors {"machine": NAME, "error": ...}.
+Fleet (`6`) has a line for this machine and each that the configuration names. They are connected
+to when it is first opened; one that needs a password says so, and `r` lets ssh ask. `f` asks which
+of them would serve a model: where it is loaded, fits now, fits after idle ones are unloaded, or is
+downloaded first. `enter` goes into a machine, `ctrl+o` to the next. `modeldeck @a @b @c` opens at
+Fleet, with a line for each of these. Of several machines, JSON lines are
+{"machine": NAME, "answer": ...}, and errors {"machine": NAME, "error": ...}.
 
 Machines can be named in config.toml; `@all` means all of these, `@local` this one, and `@system`
-the service of this machine:
+the service of this machine. `prefer` puts one before others that would serve a model equally well:
 
     [hosts]
     gpu1 = "me@gpu1.lan"
-    studio = { ssh = "studio", command = "/opt/homebrew/bin/modeldeck" }
+    studio = { ssh = "studio", command = "/opt/homebrew/bin/modeldeck", prefer = 1 }
     cloud = { url = "https://cloud.example:5323", token_file = "~/.config/cloud.token" }
 
 `modeldeck --url https://host:port --token-file FILE` needs no ssh. The file must be readable by
@@ -99,7 +102,7 @@ MODELDECK_<SECTION>_<KEY> as well, such as MODELDECK_DOWNLOADS_JOBS_AT_ONCE=3.""
         "what the dashboard needs of a terminal, and slow lines",
         """\
 It works at 80x24, at 60x15 and in one line; in 256 and 16 colours and without (NO_COLOR); in ASCII
-(--ascii, tui.ascii); in tmux 3.2 and newer and in screen; without a mouse. Nothing that changes is
+(--ascii, tui.glyphs); in tmux 3.2 and newer and in screen; without a mouse. Nothing that changes is
 told by colour alone.
 
 On a slow line it draws once a second, and nothing moves or blinks: over SSH, and where the core is

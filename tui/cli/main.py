@@ -1,11 +1,10 @@
-"""The command line. Each command reads its words here, and is done in `tui.cli.actions.models`.
+"""The command line: its commands, whose options stand in `tui/cli/commands/`, and their errors.
 
 What a command needs is imported when it runs, so that `modeldeck --help` costs click and no more.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,9 @@ from modeldeck.tui.cli.command import (
     where,
     with_client,
 )
+from modeldeck.tui.cli.commands.bench import bench
 from modeldeck.tui.cli.commands.cache import cache, undo
+from modeldeck.tui.cli.commands.chat import COMMANDS as CHAT
 from modeldeck.tui.cli.commands.help import COMMANDS as HELP
 from modeldeck.tui.cli.commands.load import COMMANDS as LOAD
 from modeldeck.tui.cli.commands.machines import COMMANDS as MACHINES
@@ -27,7 +28,7 @@ from modeldeck.tui.cli.commands.requests import requests
 from modeldeck.tui.cli.commands.service import service
 from modeldeck.tui.cli.commands.tokens import token
 from modeldeck.tui.cli.commands.watch import COMMANDS as WATCH
-from modeldeck.tui.cli.runner import run
+from modeldeck.tui.cli.runner import can_draw, discard_output, run
 
 if TYPE_CHECKING:
     from modeldeck.core.config.config import RemoteSettings
@@ -64,6 +65,9 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 ascii_option = click.option(
     "--ascii", "ascii_only", is_flag=True, help="Draw with ASCII signs only."
 )
+readonly_option = click.option(
+    "--readonly", is_flag=True, help="Only look: the dashboard changes nothing."
+)
 
 
 class CommandLine(click.Group):
@@ -77,6 +81,14 @@ class CommandLine(click.Group):
             ctx, from_command_line(args, ("--on", "--url", "--token-file", "--ca-file"))
         )
 
+    def invoke(self, ctx: click.Context) -> object:
+        """As click does, but the end of a reader such as `head` is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            discard_output()
+            ctx.exit(0)
+
 
 @click.group(
     cls=CommandLine,
@@ -89,6 +101,7 @@ class CommandLine(click.Group):
     help="Show the version.",
 )  # fmt: skip
 @ascii_option
+@readonly_option
 @click.option(
     "--on", multiple=True, metavar="@HOST",
     help="On another machine, over ssh; may be given several times. `@HOST` alone says the same;"
@@ -101,6 +114,7 @@ class CommandLine(click.Group):
 def main(
     context: click.Context,
     ascii_only: bool,
+    readonly: bool,
     on: tuple[str, ...],
     url: str | None,
     token_file: str | None,
@@ -113,10 +127,12 @@ def main(
     context.obj = MachineSelection(on=on, remote=_at_url(on, url, token_file, ca_file))
     if context.invoked_subcommand is not None:
         return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):  # nowhere to draw it
-        click.echo(context.get_help(), err=True)
+    if not can_draw():
+        click.echo(
+            "The dashboard needs a terminal; `modeldeck --help` lists the commands.", err=True
+        )
         context.exit(2)
-    _dashboard(context, ascii_only)
+    _dashboard(context, ascii_only=ascii_only, readonly=readonly)
 
 
 def _at_url(
@@ -133,7 +149,9 @@ def _at_url(
     return RemoteSettings(url=url, token_file=token_file, ca_file=ca_file)
 
 
-def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None) -> None:
+def _dashboard(
+    context: click.Context, *, ascii_only: bool, readonly: bool, only: str | None = None
+) -> None:
     """Show the dashboard, of the machines that are named, and end with its exit code."""
     from modeldeck.core.errors import DeckError
     from modeldeck.tui.cli.runner import tell
@@ -141,7 +159,7 @@ def _dashboard(context: click.Context, ascii_only: bool, only: str | None = None
 
     try:
         machines = where().machines()
-        code = launch.open_on(machines, ascii_only=ascii_only, only=only)
+        code = launch.open_on(machines, ascii_only=ascii_only, readonly=readonly, only=only)
     except DeckError as error:
         code = tell(error, json=False)
     context.exit(code)
@@ -173,12 +191,13 @@ def serve(port: int | None, ready_json: bool, verbose: bool, json: bool) -> None
 @click.option(
     "--rate",
     type=click.FloatRange(0.1),
-    default=3.0,
+    default=1.0,
     show_default=True,
     metavar="MB/S",
     help="How fast its hub serves each connection.",
 )
 @ascii_option
+@readonly_option
 @click.option("--port", type=click.IntRange(0, 65535), help="TCP port; 0 for any free one.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON once it answers.")
 @click.pass_context
@@ -188,6 +207,7 @@ def demo(
     headless: bool,
     rate: float,
     ascii_only: bool,
+    readonly: bool,
     port: int | None,
     ready_json: bool,
     json: bool,
@@ -200,13 +220,18 @@ def demo(
 
     only_here("demo")
     if headless or ready_json:
-        run(serve_action.demo_headless(port, json=json or ready_json), json=json or ready_json)
-    elif script or json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        as_json = json or ready_json
+        run(serve_action.demo_headless(port, round(rate * 1e6), json=as_json), json=as_json)
+    elif script or json or not can_draw():
         run(serve_action.demo(port or 0, json=json), json=json)
     else:
         from modeldeck.tui.dashboard import launch
 
-        context.exit(launch.open_demo(round(rate * 1e6), port or 0, ascii_only=ascii_only))
+        rate_bytes_per_s = round(rate * 1e6)
+        code = launch.open_demo(
+            rate_bytes_per_s, port or 0, ascii_only=ascii_only, readonly=readonly
+        )
+        context.exit(code)
 
 
 @main.command(
@@ -235,13 +260,14 @@ def status(line: bool, form: str | None, json: bool) -> None:
 
 @main.command(cls=ExampleCommand, example="modeldeck top")
 @ascii_option
+@readonly_option
 @click.pass_context
-def top(context: click.Context, ascii_only: bool, json: bool) -> None:
+def top(context: click.Context, ascii_only: bool, readonly: bool, json: bool) -> None:
     """Watch memory and what is loaded; without a terminal, show it once."""
-    if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if json or not can_draw():
         context.invoke(status, line=False, form=None, json=json)
     else:
-        _dashboard(context, ascii_only, only="memory")
+        _dashboard(context, ascii_only=ascii_only, readonly=readonly, only="memory")
 
 
 @main.command(cls=ExampleCommand, example="modeldeck stop")
@@ -257,12 +283,14 @@ def stop(json: bool) -> None:
 
 for command in (
     *MODELS,
+    *CHAT,
     *LOAD,
     *QUEUE,
     *WATCH,
     *MACHINES,
     *HELP,
     cache,
+    bench,
     requests,
     undo,
     service,

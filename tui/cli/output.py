@@ -6,6 +6,7 @@ one line that is redrawn in place; elsewhere a plain line is printed when its te
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -146,6 +147,10 @@ class Output:
         """Print the result of a finished command, with a check mark."""
         self.line(f"{self._style(self.signs.done, fg='green')} {text}")
 
+    def copy(self, text: bytes) -> None:
+        """Put a text on the clipboard, where the terminal takes it (OSC 52)."""
+        self._write(f"\x1b]52;c;{base64.b64encode(text).decode()}\a")
+
     def notify(self, words: str, seconds: float) -> None:
         """Send a desktop notification for work that took this long.
 
@@ -153,11 +158,11 @@ class Output:
         """
         if not self.terminal:
             return
-        from modeldeck.core.config import config
+        from modeldeck.core.config import config_file
         from modeldeck.core.config.paths import locate
         from modeldeck.tui.text.terminal_notification import sequence
 
-        settings, _ = config.load(locate().config_file)
+        settings, _ = config_file.load(locate().config_file)
         if seconds >= settings.tui.notify_after_s:
             self._write(sequence(words, settings.tui.notify, os.environ))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -34,6 +35,21 @@ def _codes() -> tuple[tuple[type[DeckError], int], ...]:
         (e.Unauthorized, 10),
         (e.Forbidden, 10),
     )
+
+
+def can_draw() -> bool:
+    """Whether there is a terminal on which the dashboard can be drawn."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def discard_output() -> None:
+    """Write nothing to standard output any more, where its reader is gone.
+
+    Flushing at the exit of Python would fail otherwise.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def exit_code(error: DeckError) -> int:

@@ -1,7 +1,7 @@
-"""Declarations of commands: the source of keys, footer, palette, help and keymap names.
+"""Declarations of commands: the source of keys, footer, go-to line, help and keymap names.
 
 A view lists its commands once, in `COMMANDS`. `bindings` makes Textual's bindings of them; footer,
-help and palette read the same declarations. Users change a key in the `[keys]` table of the
+help and go-to line read the same declarations. Users change a key in the `[keys]` table of the
 configuration by the full name of the command:
 
     [keys]
@@ -26,9 +26,10 @@ class Command:
     name: str
     """Unique inside its view; `download` of `catalog` is re-mapped as `catalog.download`."""
     keys: str
-    """Textual's names of the keys, separated by commas: `d`, `j,down`, `question_mark`."""
+    """Textual's names of the keys, separated by commas: `d`, `j,down`, `question_mark`; empty for a
+    command that is only called by its label."""
     label: str
-    """A word or two for the footer and the palette."""
+    """A word or two for the footer and the go-to line."""
     help: str
     """A sentence for the help screen."""
     footer: bool = True
@@ -39,6 +40,10 @@ class Command:
     """Textual's action; empty for the method `action_<name>` of the view."""
     priority: bool = False
     """Whether it takes the key before the focused widget, such as `ctrl+c` in a text field."""
+    changes: bool = True
+    """Whether it changes something; False only for looking, which `--readonly` allows."""
+    anywhere: bool = False
+    """Whether the go-to line runs it from other views too, as it acts on no row."""
 
 
 def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
@@ -54,6 +59,7 @@ def bindings(scope: str, commands: Iterable[Command]) -> list[Binding]:
             priority=command.priority,
         )
         for command in commands
+        if command.keys  # the others have their words only
     ]
 
 
@@ -70,7 +76,7 @@ def keymap_problems(
         holders: dict[str, list[str]] = {}
         for name, keys in {**known, **{n: k for n, k in keymap.items() if n in known}}.items():
             if name.split(".")[0] in {scope, "app"}:
-                for key in keys.split(","):
+                for key in filter(None, keys.split(",")):
                     holders.setdefault(shown(key), []).append(name)
         for key, names in holders.items():
             if len(names) > 1 and any(name in keymap for name in names):
@@ -94,6 +100,7 @@ _SHOWN = {
     "pageup": "pgup",
     "pagedown": "pgdn",
     "minus": "-",
+    "at": "@",
     "plus": "+",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -114,8 +121,17 @@ def keys_of(command: Command, scope: str, keymap: Mapping[str, str]) -> tuple[st
 def first_key(name: str, scopes: Mapping[str, Sequence[Command]], keymap: Mapping[str, str]) -> str:
     """The key of a command to show in a sentence; `name` is its full name.
 
-    Names the palette where the user removed its keys. Raises KeyError for an unknown command.
+    Names the go-to line where the user removed its keys. Raises KeyError for an unknown command.
     """
     scope, _, own = name.partition(".")
     command = {command.name: command for command in scopes[scope]}[own]
-    return next(iter(keys_of(command, scope, keymap)), f"ctrl+p {command.label}")
+    return next(iter(keys_of(command, scope, keymap)), f":{command.label}")
+
+
+def by_catalog(key_of: KeyOf, command: str, what: str = "a model") -> str:
+    """How to get what a screen lacks from the Catalog, with the user's keys, as a sentence.
+
+    >>> by_catalog({"app.catalog": "1", "catalog.load": "l"}.__getitem__, "load")
+    'Press 1, choose a model, then l.'
+    """
+    return f"Press {key_of('app.catalog')}, choose {what}, then {key_of(f'catalog.{command}')}."

@@ -21,7 +21,9 @@ from textual.geometry import Size
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar
 from textual.strip import Strip
+from textual.widget import Widget
 
+from modeldeck.tui.dashboard import sgr
 from modeldeck.tui.dashboard.widgets.scrollbar import WholeCellScrollBar
 
 ScrollBar.renderer = WholeCellScrollBar  # a class attribute: applies to all scrollbars
@@ -30,8 +32,8 @@ NEAR = 6
 """Most equal cells between two changes that are sent anyway: moving the cursor costs as much."""
 
 Cell = tuple[str, str]
-"""Character of a cell, and the parameters of its SGR sequence; a wide character is followed by an
-empty cell."""
+"""Character of a cell, and the parameters of its SGR sequence, of a blank those that show; a wide
+character is followed by an empty cell."""
 
 Piece = tuple[int, int, Strip]
 """Part of a line to be drawn: line, first cell, content."""
@@ -50,15 +52,17 @@ def cells(strip: Strip, colors: ColorSystem) -> list[Cell]:
     for text, style, control in strip:
         if control:
             continue
-        sgr = "" if style is None else Strip.render_ansi(style, colors)
+        own = "" if style is None else Strip.render_ansi(style, colors)
         if text.isascii():
-            found += [(char, sgr) for char in text]
+            blank = (" ", sgr.of_blank(own))
+            found += [blank if char == " " else (char, own) for char in text]
             continue
         for char in text:
             width = cell_len(char)
             if width == 0 and found:
-                found[-1] = (found[-1][0] + char, sgr)
-            found += [(char if at == 0 else "", sgr) for at in range(width)]
+                found[-1] = (found[-1][0] + char, own)
+            shown = sgr.of_blank(own) if char == " " else own
+            found += [(char if at == 0 else "", shown) for at in range(width)]
     return found
 
 
@@ -149,10 +153,10 @@ class CellChanges(CompositorUpdate):
         styled = ""
         for y, x, run in self._sent:
             words.append(f"\x1b[{y + 1};{x + 1}H")
-            for char, sgr in run:
-                if sgr != styled:
-                    words.append(f"\x1b[0;{sgr}m" if sgr else "\x1b[0m")
-                    styled = sgr
+            for char, style in run:
+                if char != " " or sgr.of_blank(styled) != style:
+                    words.append(sgr.change(styled, style))
+                    styled = style
                 words.append(char)
         return "".join(words) + ("\x1b[0m" if styled else "")
 
@@ -192,6 +196,7 @@ class BaseScreen(Screen[None], inherit_bindings=False):
     """The screen under all dialogs.
 
     Without Textual's key bindings: there `tab` moves the focus, here it shows the next view.
+    One widget can keep the focus: a question does, until it is answered.
     """
 
     AUTO_FOCUS = ""
@@ -199,3 +204,30 @@ class BaseScreen(Screen[None], inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__(id="_default")
+        self._keeper: Widget | None = None
+        self._wanted: Widget | None = None
+
+    def keep_focus(self, keeper: Widget, part: Widget) -> None:
+        """Give the focus to `part`, and keep it within `keeper` until `release_focus`."""
+        if self._keeper is None:
+            self._wanted = self.focused
+        self._keeper = keeper
+        self.set_focus(part)
+
+    def release_focus(self) -> None:
+        """Give the focus to the widget that wanted it last, or had it before."""
+        wanted, self._keeper, self._wanted = self._wanted, None, None
+        if wanted is not None and wanted.is_attached and wanted.focusable:
+            self.set_focus(wanted)
+        else:
+            self.set_focus(None)
+
+    def set_focus(
+        self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False
+    ) -> None:
+        """Move the focus; while a widget keeps it, one outside of it gets it afterwards."""
+        keeper = self._keeper
+        if keeper is not None and (widget is None or keeper not in widget.ancestors_with_self):
+            self._wanted = widget or self._wanted
+            return
+        super().set_focus(widget, scroll_visible, from_app_focus)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from textual import events, on
@@ -40,6 +42,9 @@ class KeyProcessed(Message):
 class OrderedKeyApp(App[None]):
     """An app that handles keys one after the other."""
 
+    key_comes: Callable[[], None] | None = None
+    """Called before each key is handled."""
+
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
         self._keys: deque[events.Event] = deque(maxlen=WAITING)
@@ -47,12 +52,24 @@ class OrderedKeyApp(App[None]):
         self._under_way = False
 
     def hold_keys(self) -> None:
-        """Queue all keys until `release_keys`."""
+        """Queue all keys until `release_keys`, also those behind the one that is handled now."""
+        self._number += 1
         self._under_way = True
 
     def release_keys(self) -> None:
         """Handle the queued keys, and the following ones."""
-        self.call_later(self._next)
+        self.call_later(self._next, self._number)
+
+    @contextmanager
+    def keys_held(self) -> Iterator[None]:
+        """Queue all keys while the block runs, unless another one holds them at its end."""
+        self.hold_keys()
+        number = self._number
+        try:
+            yield
+        finally:
+            if number == self._number:
+                self.release_keys()
 
     async def on_event(self, event: events.Event) -> None:
         """Queue a key while another one is being handled."""
@@ -64,6 +81,8 @@ class OrderedKeyApp(App[None]):
             await self._pass_on(event)
 
     async def _pass_on(self, event: events.Event) -> None:
+        if self.key_comes is not None:
+            self.key_comes()
         self._under_way = True
         self._number += 1
         await super().on_event(event)
@@ -92,9 +111,12 @@ class OrderedKeyApp(App[None]):
         """Go on to the next key; a change of focus is in this queue already."""
         if number == self._number and self._under_way:
             self._number += 1
-            self.call_later(self._next)
+            self.call_later(self._next, self._number)
 
-    async def _next(self) -> None:
+    async def _next(self, number: int) -> None:
+        """Handle the next key, unless keys were held or handled since this was asked for."""
+        if number != self._number:
+            return
         self._under_way = False
         if self._keys:
             await self._pass_on(self._keys.popleft())

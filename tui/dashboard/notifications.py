@@ -6,6 +6,7 @@ They come from comparing States, not from events, so an overflow or a reconnect 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from modeldeck.core.schema import Download, Instance, InstanceState, Verification
 from modeldeck.core.schema.errors import from_info
@@ -14,8 +15,17 @@ from modeldeck.tui.dashboard.commands import KeyOf
 from modeldeck.tui.dashboard.widgets.notice import Severity
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records
+from modeldeck.tui.text.model_names import row_name
 
-News = tuple[str, Severity]
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A message about a change."""
+
+    text: str
+    severity: Severity
+    about: str
+    """Id of the model, or of the check."""
 
 
 def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
@@ -23,40 +33,55 @@ def news(before: State | None, now: State, key_of: KeyOf) -> list[News]:
     if before is None or before.host.started_at != now.host.started_at:
         return []
     said: list[News] = []
+
+    def name(thing: Download | Instance) -> str:
+        return row_name(thing.model_id or "", thing.unique, now.models)
+
     if before.downloads is not now.downloads:
         for job in now.downloads.values():
             was = before.downloads.get(job.id)
             if was is None or was.state != job.state:  # may be too short to be seen
-                said += _download(job)
+                said += _download(job, name(job))
     if before.instances is not now.instances:
         for instance in now.instances.values():
             known = before.instances.get(instance.id)
             if known is None or known.state is not instance.state:
-                said += _instance(known.state if known else InstanceState.STARTING, instance)
+                was_in = known.state if known else InstanceState.STARTING
+                said += _instance(was_in, instance, name(instance))
     if before.verifications is not now.verifications:
         for check in now.verifications.values():
             last = before.verifications.get(check.id)
             if last is None or last.state != check.state:
-                said += _check(check, key_of)
+                said += _check(check, _checked(check, now), key_of)
     return said
 
 
-def _download(job: Download) -> list[News]:
+def _checked(check: Verification, state: State) -> str:
+    """What a check reads: one model by the name of its row."""
+    if len(check.model_ids) != 1:
+        return check.what
+    return row_name(check.model_ids[0], check.what, state.models)
+
+
+def _download(job: Download, name: str) -> list[News]:
+    about = job.model_id or job.unique
     if job.state == "completed":
-        return [(records.downloaded(job), "done")]
+        return [News(records.downloaded(job, name), "done", about)]
     if job.state == "failed":
         why = f": {from_info(job.error)}" if job.error else ""
-        return [(f"The download of {job.unique} failed{why}", "error")]
+        return [News(f"The download of {name} failed{why}", "error", about)]
     return []
 
 
-def _instance(was: InstanceState, now: Instance) -> list[News]:
+def _instance(was: InstanceState, now: Instance, name: str) -> list[News]:
     if now.state is InstanceState.READY and was is InstanceState.STARTING:
-        return [(records.loaded(now)[0], "done")]
+        length = fmt.tokens(now.context_length)
+        words = f"{name} is ready: {fmt.duration(now.load_s)}, {length} context"
+        return [News(words, "done", now.model_id)]
     if now.state is InstanceState.FAILED:
         why = f": {brief(str(from_info(now.error)))}" if now.error else ""
         verb = "could not be loaded" if was is InstanceState.STARTING else "ended"
-        return [(f"{now.unique} {verb}{why}", "error")]
+        return [News(f"{name} {verb}{why}", "error", now.model_id)]
     return []
 
 
@@ -72,23 +97,22 @@ def brief(text: str) -> str:
     return _PATH.sub("…", text)
 
 
-def _check(check: Verification, key_of: KeyOf) -> list[News]:
+def _check(check: Verification, name: str, key_of: KeyOf) -> list[News]:
     if check.state == "canceled":
-        return [(f"The check of {check.what} was called off.", "note")]
+        return [News(f"Check of {name} cancelled.", "note", check.what)]
     if check.state == "failed":
         why = f": {from_info(check.error)}" if check.error else ""
-        return [(f"The check of {check.what} failed{why}", "error")]
+        return [News(f"The check of {name} failed{why}", "error", check.what)]
     if check.state != "completed":
         return []
     files = fmt.number(check.files, "file")
     if check.wrong:
         names = ", ".join(path.rsplit("/", 1)[-1] for path in check.wrong)
-        words = f"{check.what}: {len(check.wrong)} of {files} corrupt: {names}."
+        words = f"{name}: {len(check.wrong)} of {files} corrupt: {names}."
         drop, fetch = key_of("catalog.delete"), key_of("catalog.download")
-        return [
-            (f"{words} In the Catalog {drop} deletes them, {fetch} fetches them again.", "error")
-        ]
-    words = f"{check.what}: {files} verified, {fmt.size(check.total_bytes)}"
+        remedy = f"In the Catalog {drop} deletes them, {fetch} downloads them again."
+        return [News(f"{words} {remedy}", "error", check.what)]
+    words = f"{name}: {files} verified, {fmt.size(check.total_bytes)}"
     if check.unchecked:
         words += f"; {fmt.number(len(check.unchecked), 'file')} without a hash to check against"
-    return [(words, "done")]
+    return [News(words, "done", check.what)]

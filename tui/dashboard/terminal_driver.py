@@ -10,6 +10,9 @@ A kernel that hangs up a terminal sends SIGHUP and SIGCONT. Textual takes SIGCON
 suspension and starts reading again, even while the app ends; that thread then never ends. Here
 SIGCONT only ends a real suspension.
 
+Textual takes `esc` and a key that it reads together, as on a busy machine, for a key with alt, and
+drops the alt of most keys: the `esc` would be lost. Here both are told.
+
 Textual also reads the terminal's size in a signal handler, which the next signal interrupts: of two
 sizes in quick succession the older one may win. Here the event loop reads it, in order.
 """
@@ -22,10 +25,11 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any
 
 from textual import events
+from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 
@@ -143,3 +147,33 @@ class ProgramDriver(TerminalDriver):
         super().lost()
         time.sleep(END_S)
         os._exit(128 + signal.SIGHUP)
+
+
+_keys_of = XTermParser._sequence_to_key_events
+
+INTRODUCERS = "[O"
+"""Characters behind `esc` with which the sequence of one key may begin."""
+
+
+def _keys_after_escape(
+    parser: XTermParser, sequence: str, alt: bool = False
+) -> Iterable[events.Key]:
+    """Keys of a sequence; `alt` is set where `esc` stands before it.
+
+    No command has a letter with alt, so that is `esc` and the letter; alt+enter is a key, and the
+    sequences of alt+b and alt+f are those of words that some terminals send for arrows. A letter is
+    told at once, as Textual makes `^` of an `esc` that another one follows.
+    """
+    if (alt and sequence in ("\r", "\n")) or sequence in ("\x1b\r", "\x1b\n"):
+        yield events.Key("alt+enter", None)
+        return
+    found = list(_keys_of(parser, sequence))
+    is_pair = len(sequence) == 2 and sequence[1] not in INTRODUCERS
+    if is_pair and (not found or any(key.is_printable for key in found)):  # £ for esc and 3
+        alt, found = True, list(_keys_of(parser, sequence[1]))
+    if alt:
+        yield events.Key("escape", "\x1b")
+    yield from found
+
+
+XTermParser._sequence_to_key_events = _keys_after_escape  # type: ignore[method-assign, assignment] # Textual has no hook

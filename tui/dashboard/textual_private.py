@@ -12,8 +12,10 @@ MODULES = (
     "textual._compositor.ChopsUpdate",
     "textual._compositor.CompositorUpdate",
     "textual._compositor.LayoutUpdate",
+    "textual._xterm_parser.XTermParser",
 )
-"""What Textual hands to `App._display`, taken apart by `diff_renderer.pieces`."""
+"""What Textual hands to `App._display`, taken apart by `diff_renderer.pieces`; and what reads the
+keys of a terminal, for `terminal_driver`."""
 
 INHERITED: Mapping[str, Mapping[str, str]] = {
     "App": {
@@ -24,13 +26,13 @@ INHERITED: Mapping[str, Mapping[str, str]] = {
         "_running": "Read: Textual sends nothing before the app runs.",
         "_batch_count": "Read: Textual sends nothing inside `batch_update`.",
         "_previous_cursor_position": "Read: where the terminal's cursor was put last.",
-        # worker_failures.WorkerFailureApp
-        "_handle_exception": "Overridden: called with the error of a worker, ends the app.",
+        # last_resort.LastResortApp
+        "_handle_exception": "Overridden: called with an error that was not caught, ends the app.",
         "_fatal_error": "Overridden: prints a traceback, with the values of variables.",
         "_exception": "Read and set: the error that `run_test` raises in the end.",
         "_exit_renderables": "Extended: what is printed after the app.",
         "_close_messages_no_wait": "Called: ends the app.",
-        # fleet.FleetApp
+        # app.Dashboard
         "_driver": "Read: writes terminal notifications; None without a terminal.",
     },
     "LinuxDriver": {
@@ -46,3 +48,15 @@ INHERITED: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Members of Textual's classes that our subclasses use: class, member, and use."""
+
+REPLACED: Mapping[str, Mapping[str, str]] = {
+    "MessagePump": {
+        # last_resort
+        "_dispatch_message": "Replaced: an error in it ends the loop of the widget, or of the app.",
+    },
+    "XTermParser": {
+        # terminal_driver
+        "_sequence_to_key_events": "Replaced: `esc` before a key is told as a key of its own.",
+    },
+}
+"""Members of Textual's classes that are replaced for all of their objects."""

@@ -94,13 +94,22 @@ def _completed(theme: Theme) -> dict[str, str]:
     return {"text-muted": name, "text-disabled": name} | scrollbars | theme.variables
 
 
-_OWN_COLOURS = {
-    "ansi-background": "ansi_default",
-    "ansi-foreground": "ansi_default",
-    "foreground-disabled": "ansi_default",
-    "surface-active": "ansi_default",
-}
-"""Variables that Textual's widgets need and that it does not set for 16-colour themes."""
+_OWN_COLOURS = dict.fromkeys(
+    (
+        "ansi-background",
+        "ansi-foreground",
+        "border-blurred",
+        "foreground-disabled",
+        "scrollbar",
+        "scrollbar-background",
+        "scrollbar-background-active",
+        "scrollbar-background-hover",
+        "surface-active",
+    ),
+    "ansi_default",
+)
+"""Variables that Textual's widgets need and that it does not set for 16-colour themes, or sets to
+black, which is a stripe on a light terminal."""
 
 
 def _check_colour(name: str, value: str) -> None:

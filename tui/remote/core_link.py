@@ -65,7 +65,7 @@ class LinkStatus:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether something is in the way of a core that the person may have to remove."""
+        """Whether no core can be reached until the person removes what is in the way."""
         lost_for_good = self.error is not None and bool(self.error.details)
         return self.state is LinkState.FAILED or (self.state is LinkState.LOST and lost_for_good)
 
@@ -93,6 +93,8 @@ class CoreLink:
         self._client: Client | None = None
         self.latest: State | None = None
         """The newest State; None before the first."""
+        self.seen_at: float | None = None
+        """When it came, in seconds since the epoch."""
         self._status = LinkStatus(state=LinkState.CONNECTING)
 
     @property
@@ -112,20 +114,27 @@ class CoreLink:
             )
         return self._client
 
+    @property
+    def client_id(self) -> str:
+        """What `RequestInfo.client` has for requests of this dashboard; empty without a client."""
+        return self._client.client_id if self._client is not None else ""
+
     async def run(self) -> None:
         """Attach and follow the feed until cancelled, or until no core can be had."""
         if self.status.state is LinkState.FAILED:
             self._status = LinkStatus(state=LinkState.CONNECTING)
+        own: Client | None = None
         try:
-            async with self._attach() as client:
-                self._client = client
-                await self._follow(client)
+            async with self._attach() as own:
+                self._client = own
+                await self._follow(own)
         except DeckError as error:
             self._status = LinkStatus(state=LinkState.FAILED, error=error)
         except Exception as error:  # one machine must not end the dashboard of all
             self._status = LinkStatus(state=LinkState.FAILED, error=unexpected(error))
         finally:
-            self._client = None
+            if self._client is own:  # else it was begun anew while this one was still ending
+                self._client = None
             if self._reviving is not None:
                 await settle(self._reviving)
 
@@ -140,6 +149,7 @@ class CoreLink:
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
         async with client.feed.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
+                self.seen_at = time.time()
                 if isinstance(item, State):
                     self.latest = item
                 elif self.latest is not None:

@@ -66,6 +66,25 @@ def chosen(words: Sequence[str], hosts: Mapping[str, RemoteSettings]) -> tuple[M
     return tuple(machine(name, hosts) for name in dict.fromkeys(every))
 
 
+def beside(
+    named: Sequence[Machine], hosts: Mapping[str, RemoteSettings]
+) -> tuple[tuple[Machine, ...], tuple[str, ...]]:
+    """The machines that the Fleet of one machine shows besides it, and errors of the configuration.
+
+    They are this machine and those of `hosts`; none where there are no `hosts`, and besides several
+    machines, which the person chose.
+    """
+    if len(named) != 1 or not hosts:
+        return (), ()
+    found, wrong = [HERE], []
+    for name in hosts:
+        try:
+            found.append(machine(name, hosts))
+        except InvalidRequest as error:
+            wrong.append(str(error))
+    return tuple(each for each in found if each not in named), tuple(wrong)
+
+
 def machine(name: str, hosts: Mapping[str, RemoteSettings]) -> Machine:
     """The machine of this name. Raises InvalidRequest for a name that ssh does not take."""
     if name in hosts:

@@ -35,14 +35,38 @@ class Glyphs:
     rule: str = "─"
     dot: str = "·"
     cursor: str = "▸"
+    less: str = "◂"
+    """Left of a value that arrows change; `cursor` is at its right."""
+    slider: str = "├─┤●"
+    """A slider: its left end, its line, its right end, and where the value is."""
+    below: str = "▼"
+    """More lines are below."""
+    private: str = "○"
     mark: str = "◆"
     liked: str = "♥"
     left: str = "←"
     right: str = "→"
+    rising: str = "▲"
+    falling: str = "▼"
+    """After the title of the column that rows are sorted by."""
+    newer: str = "↑"
     unknown: str = UNKNOWN
     branch: str = "└"
     levels: str = "▁▂▃▄▅▆▇█"
     """Heights of a sparkline, the lowest first."""
+    parts: str = "█▓▒░"
+    """Parts of a gauge: weights, KV cache, the rest of a model, other programs."""
+    bound: str = "│"
+    """Where a model ends in a gauge."""
+    free: str = "▁"
+    """Free memory in a gauge."""
+    reserve: str = "┊"
+    """What is behind it is free, and not for models."""
+    planned: str = "╌"
+    """Memory that a load will take."""
+    axis: str = "│┤┼"
+    """The axis of a chart: between ticks, at a tick, at zero."""
+    degrees: str = "°C"
 
 
 UNICODE = Glyphs()
@@ -59,22 +83,65 @@ ASCII = Glyphs(
     rule="-",
     dot="-",
     cursor=">",
+    less="<",
+    slider="|-|o",
+    below="v",
+    private="o",
     mark="#",
     liked="likes",
     left="<-",
     right="->",
+    rising="^",
+    falling="v",
+    newer="^",
     unknown="-",
     branch="`",
     levels="_.,-=+*#",
+    parts="#=+:",
+    bound="|",
+    free=".",
+    reserve="!",
+    planned="-",
+    axis="|++",
+    degrees="C",
 )
+
+CONSOLE = Glyphs(
+    done="■",
+    busy="»",
+    paused="║",
+    full="█",
+    empty="░",
+    slider="│─│●",
+    private="•",
+    mark="♦",
+    liked="likes",
+    levels=" ░▒█",
+    parts="█▒░:",
+    free="·",
+    planned="-",
+    degrees="C",
+)
+"""Signs that are in the fonts of the Linux console: Lat15, Lat2 and Uni1 to Uni3, as Fixed,
+Terminus and VGA."""
 
 
 def glyphs(encoding: str | None, environ: Mapping[str, str] = os.environ) -> Glyphs:
-    """The signs that this output can show: those of Unicode where stream and locale are UTF-8."""
+    """The signs that this output can show: ASCII where stream and locale are not UTF-8.
+
+    On the Linux console they are those of its fonts.
+    """
     locale = next((v for n in ("LC_ALL", "LC_CTYPE", "LANG") if (v := environ.get(n))), "")
     plain = locale.split(".")[0] in ("C", "POSIX") and "utf" not in locale.lower()
     utf8 = (encoding or "").lower().replace("-", "") == "utf8"
-    return UNICODE if utf8 and not plain else ASCII
+    if not utf8 or plain:
+        return ASCII
+    term = environ.get("TERM", "")
+    return CONSOLE if term == "linux" or term.startswith("linux-") else UNICODE
+
+
+SIGNS: Mapping[str, Glyphs] = {"unicode": UNICODE, "console": CONSOLE, "ascii": ASCII}
+"""By the word of the configuration (`tui.glyphs`)."""
 
 
 def columns(text: str) -> int:
@@ -229,6 +296,20 @@ def clock(at: str) -> str:
         return UNKNOWN
 
 
+def time_of_day(moment: float) -> str:
+    """The time of day here of a moment in seconds since the epoch: `14:02`."""
+    return datetime.fromtimestamp(moment).strftime("%H:%M")
+
+
+def day(at: str) -> str:
+    """The day of a moment (ISO 8601) on the clock of this machine, such as `14 Nov`."""
+    try:
+        moment = datetime.fromisoformat(at).astimezone()
+    except ValueError:
+        return clean(at)
+    return f"{moment.day} {moment:%b}"
+
+
 def percent(fraction: float | None) -> str:
     """A fraction, rounded down so that 100 % means all."""
     return UNKNOWN if fraction is None else f"{int(fraction * 100 + 1e-9)} %"
@@ -275,8 +356,9 @@ def number(value: int, one: str, many: str | None = None) -> str:
 
 
 def bar(fraction: float | None, width: int, signs: Glyphs = UNICODE) -> str:
-    """A bar of `width` cells."""
+    """A bar of `width` cells; more than 0 fills one at least."""
     full = 0 if fraction is None else round(max(0.0, min(1.0, fraction)) * width)
+    full = max(full, 1 if fraction and fraction > 0 else 0)
     return signs.full * full + signs.empty * (width - full)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from modeldeck.tui.text import forecasts, sharing
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records as record_text
-from modeldeck.tui.text import sharing
 from modeldeck.tui.text.format import TextColumn
 
 if TYPE_CHECKING:
@@ -20,16 +19,22 @@ def plan(what: LoadPlan) -> list[str]:
     length = fmt.tokens(what.options.context_length)
     lines = [f"{fmt.clean(what.unique)}: {what.verdict}, with {what.engine}, at {length} context"]
     if what.forecast is not None:
-        lines.append(_fact("needs", record_text.items(what.forecast)))
-        if words := record_text.on_gpu(what.forecast):
+        lines.append(_fact("needs", forecasts.items(what.forecast)))
+        if words := forecasts.on_gpu(what.forecast):
             lines.append(_fact("", words))
-        lines.append(_fact("", record_text.basis(what.forecast)))
+        lines.append(_fact("", forecasts.basis(what.forecast)))
         if words := sharing.prefix_cache(what.forecast):
             lines.append(_fact("", words))
     if words := _at_once(what):
         lines.append(_fact("at once", words))
     lines.append(_fact("free", _free(what)))
     lines += [_fact(*words) for words in _options(what)]
+    if (own := what.replaces) is not None:
+        cut = f", which ends {fmt.number(len(own.answers), 'answer')}" if own.answers else ""
+        words = (
+            f"unload {fmt.clean(own.unique)}, which is loaded: {_held(own.bytes, own.gpu_bytes)}"
+        )
+        lines.append(_fact("first", words + cut))
     lines += [
         _fact("first", f"unload {fmt.clean(gone.unique)}: {_held(gone.bytes, gone.gpu_bytes)}")
         for gone in what.evictions

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from modeldeck.core.schema import (
+    OTHER_TOOLS,
     InstanceState,
 )
+from modeldeck.tui.text import forecasts, sharing
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import sharing
 from modeldeck.tui.text.format import TextColumn
 
 if TYPE_CHECKING:
     from modeldeck.core.schema import (
         Chunk,
-        DeletionPlan,
-        DeletionReceipt,
         Download,
-        Fit,
-        Forecast,
         Instance,
         Model,
         Repository,
-        Runtime,
         SearchResult,
         UnloadReceipt,
+        UpdateCheck,
     )
     from modeldeck.core.schema.state import State
     from modeldeck.tui.text.format import Glyphs
@@ -48,6 +43,26 @@ def running(state: State) -> list[Download]:
     return [d for d in state.downloads.values() if d.state in RUNNING_JOBS]
 
 
+def job_state(state: str) -> str:
+    """The state of a download, or of one of its files, in words for people.
+
+    >>> job_state("completed"), job_state("canceled"), job_state("paused")
+    ('downloaded', 'cancelled', 'paused')
+    """
+    return {"completed": "downloaded", "canceled": "cancelled"}.get(state, state)
+
+
+def stands(state: str) -> str:
+    """How a download or a loaded model stands, as the end of a sentence about it.
+
+    >>> stands("completed"), stands("failed"), stands("stopping")
+    ('is downloaded', 'failed', 'is unloading')
+    """
+    loaded = {"starting": "loading", "ready": "loaded", "busy": "answering"}
+    words = {**loaded, "stopping": "unloading", "stopped": "unloaded"}.get(state, job_state(state))
+    return words if state == "failed" else f"is {words}"
+
+
 # Models
 
 
@@ -60,8 +75,53 @@ def model_state(model: Model, state: State) -> str:
         if job.model_id == model.id and job.state not in ENDED_JOBS:
             return f"{job.state} {fmt.percent(portion(job))}"
     if model.downloaded:
-        return "local" if model.local else "downloaded"
+        return here(model)
     return "gated" if model.gated else ""
+
+
+def here(model: Model) -> str:
+    """What a model on this machine is called: downloaded, local, or of which tool."""
+    if model.source in OTHER_TOOLS:
+        return f"from {model.source}"
+    return "local" if model.local else "downloaded"
+
+
+def updates(check: UpdateCheck) -> str:
+    """How many models the Hub has newer files of."""
+    asked = f" of {fmt.number(check.checked, 'model')}"
+    silent = len(check.unanswered)
+    left = (
+        f"; it did not tell of {fmt.number(silent, 'repository', 'repositories')}" if silent else ""
+    )
+    return f"The Hub has newer files of {len(check.updates) or 'none'}{asked}{left}."
+
+
+def outdated(found: Iterable[Model], width: int) -> list[str]:
+    """A table of models with newer files on the Hub: what is here, and what is there."""
+    heads = (
+        TextColumn(title="model", shrink=True),
+        TextColumn(title="here"),
+        TextColumn(title="on the Hub"),
+        TextColumn(title="changed"),
+    )
+    cells = [
+        (
+            model.unique,
+            (model.revision or fmt.UNKNOWN)[:8],
+            update.revision[:8],
+            update.last_modified[:10] or fmt.UNKNOWN,
+        )
+        for model in found
+        if (update := model.update_available) is not None
+    ]
+    return fmt.table(heads, cells, width)
+
+
+def here_already(model: Model, name: str) -> str:
+    """That a model need not be downloaded."""
+    if model.source in OTHER_TOOLS:
+        return f"On this machine already ({OTHER_TOOLS[model.source]})."
+    return f"{name} is downloaded already."
 
 
 def _sign(model_state: str, signs: Glyphs) -> str:
@@ -70,6 +130,7 @@ def _sign(model_state: str, signs: Glyphs) -> str:
         "loading": signs.busy,
         "downloaded": signs.done,
         "local": signs.done,
+        "from": signs.done,
         "paused": signs.paused,
         "": "",
         "gated": "",
@@ -96,7 +157,7 @@ def models(state: State, wanted: Iterable[Model], signs: Glyphs, width: int) -> 
             fmt.parameters(model.parameters),
             fmt.size(model.size_bytes),
             fmt.tokens(model.context_length),
-            word,
+            f"{word}{signs.newer}" if model.update_available and word == "downloaded" else word,
         )
         for model, word in rows
     ]
@@ -165,99 +226,7 @@ def no_engine(state: State, model: Model) -> str | None:
     return None
 
 
-# Fit and memory
-
-
-def items(forecast: Forecast) -> str:
-    """What a load takes, item by item."""
-    parts = [
-        ("weights", forecast.weights_bytes),
-        ("KV", forecast.kv_bytes),
-        ("compute", forecast.compute_bytes),
-        ("overhead", forecast.overhead_bytes),
-    ]
-    if forecast.correction_bytes:
-        parts.append(("learned", forecast.correction_bytes))
-    return fmt.memory_sum(parts, forecast.total_bytes)
-
-
-def basis(forecast: Forecast) -> str:
-    """What a forecast rests on, and what earlier loads have to do with it."""
-    source = _source(forecast)
-    if not forecast.samples:
-        return f"{source}; not yet calibrated on this machine"
-    loads = fmt.number(forecast.samples, "earlier load")
-    return f"{source}; {forecast.correction_bytes / (1 << 20):+.0f} MiB learned from {loads}"
-
-
-def _source(forecast: Forecast) -> str:
-    if forecast.exact:
-        return "exact: asked llama.cpp"
-    if forecast.gpu_bytes is None:
-        return "exact but for the GPU: asked llama.cpp"
-    if forecast.devices:
-        return "asked llama.cpp; a little too high"
-    return "estimate: the engine gives no exact plan"
-
-
-def on_gpu(forecast: Forecast) -> str:
-    """Share of the forecast in dedicated GPU memory; empty where there is none."""
-    if forecast.gpu_bytes is None:
-        return f"how much of it goes to the GPU is not known: {fmt.clean(forecast.gpu_unknown)}"
-    if not forecast.gpu_bytes:
-        return ""
-    if not forecast.devices:
-        return f"of it {fmt.memory(forecast.gpu_bytes)} on the GPU"
-    parts = (f"{fmt.memory(d.total_bytes)} on {fmt.clean(d.name)}" for d in forecast.devices)
-    return f"of it {', '.join(parts)}, and what its driver takes besides"
-
-
-def fit(answer: Fit) -> list[str]:
-    """Describe whether a model fits, and the forecast behind the answer."""
-    forecast = answer.forecast
-    if forecast is None:
-        return [f"{answer.verdict}: {answer.reason or 'nothing is known about its needs'}"]
-    in_machine = forecast.machine_bytes
-    needs = fmt.memory(forecast.total_bytes)
-    if in_machine is not None:
-        needs = f"{fmt.memory(in_machine)} of {fmt.memory(answer.available_bytes)} free now"
-    lines = [
-        f"{answer.verdict}: {needs}, at {_context(answer)}",
-        f"  {items(forecast)}",
-    ]
-    if words := on_gpu(forecast):
-        lines.append(f"  {words}")
-    reason = answer.reason if forecast.gpu_bytes is not None else None  # it is told already
-    return [*lines, f"  {basis(forecast)}" + (f"; {reason}" if reason else "")]
-
-
-def _context(what: Fit | Instance) -> str:
-    """The context of one request, and what several share."""
-    words = sharing.shared_briefly(what.parallel, what.context_length, what.cache_tokens)
-    return f"{fmt.tokens(what.context_length)} context" + (f", {words}" if words else "")
-
-
-FILLED = 0.9
-"""Fraction of the context in use from which the peak counts as that of a full context."""
-
-
-def error(instance: Instance) -> str:
-    """Error of the forecast against the peak, without dedicated GPU memory.
-
-    The forecast is for a full context. An instance whose context was never filled has no error
-    (`—`), unless it took more than forecast all the same.
-    """
-    forecast, peak = instance.forecast, instance.peak_bytes
-    if forecast is None or peak is None:
-        return fmt.UNKNOWN
-    expected = forecast.machine_bytes
-    if expected is None:
-        return fmt.UNKNOWN
-    peak -= instance.prefix_cache_bytes or 0  # which is not part of the forecast
-    used, length = instance.context_used or 0, instance.context_length or 0
-    if peak <= expected and used < FILLED * max(1, length):
-        return fmt.UNKNOWN
-    return fmt.error(expected, peak)
+# Memory
 
 
 def instances(state: State, width: int) -> list[str]:
@@ -278,7 +247,7 @@ def instances(state: State, width: int) -> list[str]:
             fmt.tokens(instance.context_length),
             fmt.memory(instance.forecast.total_bytes if instance.forecast else None),
             fmt.memory(instance.measured_bytes),
-            error(instance),
+            forecasts.error(instance),
             _instance_word(instance),
         )
         for instance in state.instances.values()
@@ -321,12 +290,12 @@ def loading(instance: Instance, signs: Glyphs) -> str:
 
 def loaded(instance: Instance) -> list[str]:
     """What a load took, against what was forecast."""
-    where = f"{instance.engine}, {_context(instance)}, pid {instance.pid}"
+    where = f"{instance.engine}, {forecasts.context(instance)}, pid {instance.pid}"
     lines = [f"{instance.unique} ready in {fmt.duration(instance.load_s)}  ({where})"]
     forecast = instance.forecast
     if forecast is not None:
-        lines.append(f"  forecast   {items(forecast)}")
-        if words := on_gpu(forecast):
+        lines.append(f"  forecast   {forecasts.items(forecast)}")
+        if words := forecasts.on_gpu(forecast):
             lines.append(f"             {words}")
         if words := sharing.prefix_cache(forecast):
             lines.append(f"             {words}")
@@ -335,12 +304,12 @@ def loaded(instance: Instance) -> list[str]:
     return lines + [f"  note       {fmt.clean(words)}" for words in instance.warnings]
 
 
-def unloaded(receipt: UnloadReceipt) -> str:
-    """What unloading gave back."""
-    freed = f"freed {fmt.memory(receipt.freed_bytes)} in {fmt.duration(receipt.seconds)}"
-    end = "its process is gone" if receipt.process_gone else "its process is still there"
+def unloaded(receipt: UnloadReceipt, name: str = "") -> str:
+    """What unloading gave back; `name` in the place of the unique name."""
+    freed = f"{fmt.memory(receipt.freed_bytes)} freed in {fmt.duration(receipt.seconds)}"
+    end = "" if receipt.process_gone else ", but its process is still there"
     left = f"; not freed: {fmt.clean(receipt.not_freed)}" if receipt.not_freed else ""
-    return f"{receipt.unique} unloaded: {freed}, {end}{left}"
+    return f"Unloaded {name or receipt.unique}: {freed}{end}{left}"
 
 
 def answered(last: Chunk, seconds: float) -> str:
@@ -402,98 +371,10 @@ def _amount(job: Download) -> str:
     return text.split(" ")[0] if text[-2:] == fmt.size(job.total_bytes)[-2:] else text
 
 
-def downloaded(job: Download) -> str:
-    """What a completed download was."""
+def downloaded(job: Download, name: str = "") -> str:
+    """What a completed download was; `name` of its model, the unique one by default."""
     rate = job.total_bytes / job.seconds if job.seconds else None
     took = f"{fmt.size(job.total_bytes)} in {fmt.duration(job.seconds)}, {fmt.rate(rate)}"
     files = fmt.number(len(job.files), "file") if job.files else "files"
     verified = "verified" if job.verifiable else "not verified"
-    return f"{job.unique} downloaded: {took}, {files} {verified}"
-
-
-# Deletion
-
-
-def plan(what: DeletionPlan) -> list[str]:
-    """Describe a deletion plan: items with a size line by line, the others counted."""
-    sized = [item for item in what.delete if item.size_bytes]
-    paths = [item.path for item in sized] + [item.path for item in what.keep]
-    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    lines = [f"Deleting gives back {fmt.size(what.freed_bytes)}:"]
-    lines += [f"  in {fmt.clean(base)}"] if base else []
-    lines += [
-        f"  delete  {fmt.size(item.size_bytes):>8}  {fmt.clean(os.path.relpath(item.path, base))}"
-        for item in sized
-    ]
-    counted = Counter(item.kind for item in what.delete if not item.size_bytes)
-    if counted:
-        words = (fmt.number(count, kind, _PLURALS.get(kind)) for kind, count in counted.items())
-        lines.append(f"  delete            {', '.join(words)}")
-    lines += [
-        f"  keep    {fmt.size(item.size_bytes):>8}  {fmt.clean(os.path.relpath(item.path, base))}:"
-        f" {fmt.clean(item.reason)}"
-        for item in what.keep
-    ]
-    return lines + [f"  Needs --force: {fmt.clean(reason)}" for reason in what.blocked]
-
-
-_PLURALS = {"repository": "repositories"}
-
-
-def deleted(receipt: DeletionReceipt) -> list[str]:
-    """What a deletion did."""
-    lines = [f"freed {fmt.size(receipt.freed_bytes)}: {fmt.number(receipt.deleted, 'item')} gone"]
-    return lines + [f"  not deleted: {fmt.clean(reason)}" for reason in receipt.failed]
-
-
-# Status
-
-
-def status(state: State, uptime_s: float | None, signs: Glyphs) -> list[str]:
-    """A small page about the machine."""
-    host, disk = state.host, state.disk
-    lines = [f"modeldeck {host.version}  {fmt.clean(host.name)}  up {fmt.duration(uptime_s)}"]
-    lines += [_fact("answers on", where) for where in (*host.urls, host.socket or "") if where]
-    lines += [_fact("hub", host.hub + (f"  {host.hub_error}" if host.hub_error else ""))]
-    lines += [_fact("memory", _memory(state, signs))]
-    lines += [
-        _fact("gpu", f"{fmt.memory(gpu.used_bytes)} of {fmt.memory(gpu.total_bytes)}  {gpu.name}")
-        for gpu in state.memory.gpus
-    ]
-    free, held = fmt.size(disk.free_bytes), fmt.size(disk.cache_bytes)
-    partial = f", {fmt.size(disk.partial_bytes)} of it partial" if disk.partial_bytes else ""
-    lines += [_fact("disk", f"{free} free, cache {held}{partial}")]
-    lines += [_fact("engine", _runtime(runtime)) for runtime in state.runtimes]
-    here = sum(model.downloaded for model in state.models.values())
-    lines += [_fact("models", f"{here} downloaded of {len(state.models)}")]
-    lines += [_fact("loaded", _loaded(instance)) for instance in live(state)]
-    lines += [_fact("download", download_words(job)[0]) for job in running(state)]
-    return lines + [_fact("notice", fmt.clean(notice)) for notice in host.notices]
-
-
-def _fact(name: str, text: str) -> str:
-    return f"  {name:<11}{text}"
-
-
-def _loaded(instance: Instance) -> str:
-    return f"{instance.unique}  {fmt.memory(instance.measured_bytes)}  {instance.state}"
-
-
-def _runtime(runtime: Runtime) -> str:
-    if runtime.available:
-        return f"{runtime.name} {runtime.version or ''}".rstrip()
-    return f"{runtime.name} {fmt.UNKNOWN}  {fmt.clean(runtime.why_not or 'not available')}"
-
-
-def _used(state: State) -> int | None:
-    memory = state.memory
-    if memory.total_bytes is None or memory.available_bytes is None:
-        return None
-    return memory.total_bytes - memory.available_bytes
-
-
-def _memory(state: State, signs: Glyphs) -> str:
-    used, total = _used(state), state.memory.total_bytes
-    shape = fmt.bar(used / total if used is not None and total else None, 20, signs)
-    swap = f"  swap {fmt.memory(state.memory.swap_used_bytes)}"
-    return f"{shape}  {fmt.memory(used)} of {fmt.memory(total)}{swap}"
+    return f"{name or job.unique} downloaded: {took}, {files} {verified}"

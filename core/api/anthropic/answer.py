@@ -108,12 +108,12 @@ class AnswerRules:
 
     def stop(self, last: Chunk, context: int | None) -> tuple[StopReason, str | None]:
         """Why the answer ended, and the stop sequence that ended it; `context` is in tokens."""
-        if last.tool_calls:
-            return "tool_use", None
         if last.finish_reason == "length":
             count = (last.prompt_tokens or 0) + (last.completion_tokens or 0)
             full = context is not None and count >= context
             return "model_context_window_exceeded" if full else "max_tokens", None
+        if last.tool_calls:
+            return "tool_use", None
         if last.stop_text in self.stop_sequences:
             return "stop_sequence", last.stop_text
         return "end_turn", None

@@ -2,7 +2,7 @@
 
 Several blocks of a message become one text, and messages of the same role in a row one message, as
 Anthropic's API has it. The results of tools come before the text that stands with them. Blocks
-without text that the model could read are left out, images are refused.
+without anything that a model could read are left out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from modeldeck.core.api.http.messages import convert
+from modeldeck.core.api.message_content import MessageContent, joined, media_content
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Message, ToolCall
 
@@ -58,6 +59,10 @@ class Block:
     """Of a reference to a tool."""
 
 
+PlacedBlock = tuple[Block, str]
+"""A block and its place in the request."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnForm:
     """One message of a conversation."""
@@ -88,19 +93,26 @@ def conversation(
     found: list[Message] = []
     if text := _system(system):
         found.append(Message(role="developer", content=text))
-    for turn in turns:
-        blocks = _blocks(turn.content)
+    for number, turn in enumerate(turns):
+        place = f"messages[{number}].content"
+        blocks = list(_blocks(turn.content, place))
         if turn.role == "assistant":
             found.append(_answer(blocks))
         elif turn.role == "system":
-            found.append(Message(role="developer", content=_text(blocks)))
+            found.append(_message("developer", _content(blocks)))
         else:
             found += _question(blocks)
     return tuple(_merged(found))
 
 
-def _blocks(content: str | list[Block]) -> list[Block]:
-    return [Block(text=content)] if isinstance(content, str) else content
+def _blocks(content: str | list[Block], place: str) -> Iterator[PlacedBlock]:
+    """The blocks of a content, each with its place in the request."""
+    blocks = [Block(text=content)] if isinstance(content, str) else content
+    return ((block, f"{place}[{number}]") for number, block in enumerate(blocks))
+
+
+def _message(role: Literal["developer", "user"], content: MessageContent) -> Message:
+    return Message(role=role, content=content.text, media=content.media)
 
 
 def _system(system: str | list[Block] | None) -> str:
@@ -110,39 +122,43 @@ def _system(system: str | list[Block] | None) -> str:
     if isinstance(system, str):
         return _without_billing(system)
     texts = [block.text for block in system]
-    return _joined([*map(_without_billing, texts[:1]), *texts[1:]])
+    return _lines([*map(_without_billing, texts[:1]), *texts[1:]])
 
 
 def _without_billing(text: str) -> str:
     return text.partition("\n")[2] if text.startswith(BILLING) else text
 
 
-def _question(blocks: Sequence[Block]) -> list[Message]:
-    """The messages that a message of the user stands for: results of tools, then the text."""
-    found = [
-        Message(role="tool", content=_result(block), tool_call_id=block.tool_use_id)
-        for block in blocks
-        if block.type == "tool_result"
-    ]
-    others = [block for block in blocks if block.type != "tool_result"]
+def _question(blocks: Sequence[PlacedBlock]) -> list[Message]:
+    """The messages that a message of the user stands for: results of tools, then the rest."""
+    found = [_result(*placed) for placed in blocks if placed[0].type == "tool_result"]
+    others = [placed for placed in blocks if placed[0].type != "tool_result"]
     if others or not found:
-        found.append(Message(role="user", content=_text(others)))
+        found.append(_message("user", _content(others)))
     return found
 
 
-def _result(block: Block) -> str:
-    """The text of a tool's result."""
-    text = _content(block.content)
-    return _joined(["Error:", text]) if block.is_error else text
-
-
-def _answer(blocks: Sequence[Block]) -> Message:
-    """A message of the assistant."""
-    thoughts = [_thought(block) for block in blocks if block.type == "thinking"]
-    calls = tuple(_call(block) for block in blocks if block.type == "tool_use")
-    others = [block for block in blocks if block.type not in ("thinking", "tool_use")]
+def _result(block: Block, place: str) -> Message:
+    """The result of a tool."""
+    content = _within(block.content, f"{place}.content")
+    if block.is_error:
+        content = _joined(MessageContent(text="Error:"), content)
     return Message(
-        role="assistant", content=_text(others), thought=_joined(thoughts), tool_calls=calls
+        role="tool", content=content.text, media=content.media, tool_call_id=block.tool_use_id
+    )
+
+
+def _answer(blocks: Sequence[PlacedBlock]) -> Message:
+    """A message of the assistant."""
+    thoughts = [_thought(block) for block, _ in blocks if block.type == "thinking"]
+    calls = tuple(_call(block) for block, _ in blocks if block.type == "tool_use")
+    content = _content([each for each in blocks if each[0].type not in ("thinking", "tool_use")])
+    return Message(
+        role="assistant",
+        content=content.text,
+        media=content.media,
+        thought=_lines(thoughts),
+        tool_calls=calls,
     )
 
 
@@ -162,54 +178,71 @@ def _thought(block: Block) -> str:
         return ""  # of another server
 
 
-def _text(blocks: Sequence[Block], depth: int = 0) -> str:
-    return _joined([_readable(block, depth) for block in blocks])
+def _content(blocks: Iterable[PlacedBlock], depth: int = 0) -> MessageContent:
+    return _joined(*(_readable(block, place, depth) for block, place in blocks))
 
 
-def _readable(block: Block, depth: int) -> str:
-    """What the model can read of a block. Raises InvalidRequest for an image or a PDF file."""
+def _readable(block: Block, place: str, depth: int) -> MessageContent:
+    """What a model can read of a block. Raises InvalidRequest for files that are not read."""
+    within = f"{place}.content"
     match block.type:
         case "text":
-            return block.text
+            return MessageContent(text=block.text)
         case "image":
-            raise InvalidRequest(
-                "Images are not supported.", "Send text only, or describe the image in words."
-            )
+            return _image(block, place)
         case "document":
-            return _joined([block.title or "", block.context or "", _document(block, depth)])
+            about = [MessageContent(text=each or "") for each in (block.title, block.context)]
+            return _joined(*about, _document(block, place, depth))
         case "search_result":
             source = block.source if isinstance(block.source, str) else ""
-            return _joined([block.title or "", source, _content(block.content, depth)])
+            about = [MessageContent(text=each or "") for each in (block.title, source)]
+            return _joined(*about, _within(block.content, within, depth))
         case "tool_reference":
-            return block.tool_name
+            return MessageContent(text=block.tool_name)
         case "redacted_thinking" | "server_tool_use" | "container_upload":
-            return ""
-    return block.text or _content(block.content, depth)
+            return MessageContent()
+    return MessageContent(text=block.text) if block.text else _within(block.content, within, depth)
 
 
-def _document(block: Block, depth: int) -> str:
+def _image(block: Block, place: str) -> MessageContent:
+    """An image. Raises InvalidRequest where its data are not in the request, nor at a URL."""
+    source = block.source if isinstance(block.source, dict) else {}
+    kind = source.get("type")
+    if kind == "base64" and isinstance(data := source.get("data"), str):
+        return media_content("image", data, place, is_base64=True)
+    if kind == "url" and isinstance(url := source.get("url"), str):
+        return media_content("image", url, place)
+    raise InvalidRequest(
+        f"An image with a source of type {str(kind)[:40]!r} is not supported, or lacks its data "
+        f"(at `$.{place}`).",
+        "Send a source of type base64 with data; nothing is uploaded here.",
+    )
+
+
+def _document(block: Block, place: str, depth: int) -> MessageContent:
     """The text of a document. Raises InvalidRequest where it is a file that has to be read."""
     source = block.source if isinstance(block.source, dict) else {}
     kind = source.get("type")
     if kind == "text" and isinstance(source.get("data"), str):
-        return str(source["data"])
+        return MessageContent(text=str(source["data"]))
     if kind == "content":
-        return _content(source.get("content"), depth)
+        return _within(source.get("content"), f"{place}.source.content", depth)
     raise InvalidRequest(
         f"Documents of type {str(kind)[:40]!r} are not supported.",
         "Send the text of the document: a source of type text or content.",
     )
 
 
-def _content(content: Any, depth: int = 0) -> str:
-    """The text of what a block holds: a text, blocks, or one block; anything else has none."""
+def _within(content: Any, place: str, depth: int = 0) -> MessageContent:
+    """What a block holds: a text, blocks, or one block; anything else is left out."""
     if isinstance(content, str):
-        return content
+        return MessageContent(text=content)
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list) or depth >= NESTED:
-        return ""
-    return _text([convert(item, Block, "A block") for item in content], depth + 1)
+        return MessageContent()
+    blocks = [convert(item, Block, "A block") for item in content]
+    return _content(_blocks(blocks, place), depth + 1)
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
@@ -220,14 +253,20 @@ def _merged(messages: Sequence[Message]) -> list[Message]:
             found.append(message)
             continue
         last = found[-1]
+        content = _joined(*(MessageContent(text=m.content, media=m.media) for m in (last, message)))
         found[-1] = replace(
             last,
-            content=_joined([last.content, message.content]),
-            thought=_joined([last.thought, message.thought]),
+            content=content.text,
+            media=content.media,
+            thought=_lines([last.thought, message.thought]),
             tool_calls=(*last.tool_calls, *message.tool_calls),
         )
     return found
 
 
-def _joined(texts: Sequence[str]) -> str:
+def _joined(*parts: MessageContent) -> MessageContent:
+    return joined(parts, "\n")
+
+
+def _lines(texts: Sequence[str]) -> str:
     return "\n".join(text for text in texts if text)

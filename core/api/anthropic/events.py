@@ -9,8 +9,9 @@ Source: https://docs.claude.com/en/docs/build-with-claude/streaming
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -50,8 +51,7 @@ class BlockStart(_Event, tag="content_block_start", frozen=True, kw_only=True):
     content_block: TextPart | ThinkingPart | ToolUsePart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockAddition:
+class BlockAddition(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a block: one of the four fields, by its type."""
 
     type: Literal["text_delta", "thinking_delta", "signature_delta", "input_json_delta"]
@@ -98,11 +98,14 @@ MessageEvent = (
 )
 
 
+_NAMES: Mapping[type[MessageEvent], str] = {
+    each: str(each.__struct_config__.tag) for each in get_args(MessageEvent)
+}
+
+
 def encoded(*events: MessageEvent) -> bytes:
     """Server-sent events."""
-    return b"".join(
-        event(msgspec.json.encode(each), str(each.__struct_config__.tag)) for each in events
-    )
+    return b"".join(event(msgspec.json.encode(each), _NAMES[type(each)]) for each in events)
 
 
 PING = encoded(Ping())
@@ -189,7 +192,8 @@ class EventWriter:
     def _call(self, call: ToolCall) -> list[MessageEvent]:
         """The events of a call."""
         blank = ToolUsePart(id=call.id, name=call.name, input={})
-        texts = ("", json.dumps(input_of(call), ensure_ascii=False))
+        whole = json.dumps(input_of(call), ensure_ascii=False) if call.complete else call.arguments
+        texts = ("", whole)
         events: list[MessageEvent] = [BlockStart(index=self._index, content_block=blank)]
         events += [
             self._add(BlockAddition(type="input_json_delta", partial_json=text)) for text in texts

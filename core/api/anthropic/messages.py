@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modeldeck.core.api.anthropic.answer import AnswerRules, message_of
 from modeldeck.core.api.anthropic.events import EventWriter
-from modeldeck.core.api.anthropic.request_schema import (
+from modeldeck.core.api.anthropic.request import (
     CountTokensBody,
     MessagesBody,
     generate_request,
@@ -25,6 +25,7 @@ from modeldeck.core.api.http.messages import (
     json_response,
 )
 from modeldeck.core.api.inference import StreamForm, asking, collected, streamed
+from modeldeck.core.api.media_input import with_media
 from modeldeck.core.api.names import public_name
 from modeldeck.core.schema import GenerateRequest, Model, Requester, TokenQuery
 
@@ -46,8 +47,9 @@ async def create(deck: Deck, request: Request) -> Response | StreamResponse:
     away.
     """
     body = request.parse(MessagesBody)
-    asked, model = generate_request(body), deck.model(body.model)
+    model = deck.models.find(body.model)
     requester = request.requester("anthropic", body.priority)
+    asked = await with_media(deck, model, generate_request(body), requester)
     key, name = f"msg_{uuid.uuid4().hex}", public_name(model, deck.state.models)
     rules = AnswerRules(
         max_tokens=body.max_tokens,
@@ -100,8 +102,9 @@ async def count_tokens(deck: Deck, request: Request) -> Response:
     A downloaded model that is not loaded is loaded first.
     """
     body = request.parse(CountTokensBody)
-    asked, model = generate_request(body), deck.model(body.model)
-    query, keep = TokenQuery(request=asked, count_only=True), body.keep_alive_s()
+    model = deck.models.find(body.model)
     requester = request.requester("anthropic", body.priority)
-    found = await deck.tokenize(model, query, requester, keep_alive_s=keep)
+    asked = await with_media(deck, model, generate_request(body), requester)
+    query, keep = TokenQuery(request=asked, count_only=True), body.keep_alive_s()
+    found = await deck.inference.tokenize(model, query, requester, keep_alive_s=keep)
     return json_response(TokenCount(input_tokens=found.count))

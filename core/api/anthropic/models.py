@@ -10,9 +10,24 @@ from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.names import public_name
 from modeldeck.core.errors import NotFound
 from modeldeck.core.schema import Model
+from modeldeck.core.schema.media_support import taken
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilitySupport:
+    """Whether a model does something."""
+
+    supported: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnthropicCapabilities:
+    """What a model takes besides text."""
+
+    image_input: CapabilitySupport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +41,7 @@ class AnthropicModel:
     max_input_tokens: int | None
     """The context that it is loaded with, else the longest; None where that is not known."""
     max_tokens: int | None
+    capabilities: AnthropicCapabilities
     type: Literal["model"] = "model"
     lifecycle: Literal["active"] = "active"
 
@@ -45,7 +61,7 @@ def _listed(deck: Deck, model: Model) -> AnthropicModel:
         created = datetime.fromisoformat(model.created_at).astimezone(UTC)
     except ValueError:
         created = datetime.fromtimestamp(0, UTC)
-    instance = deck.instance_of(model.id)
+    instance = deck.instances.of(model.id)
     length = (instance.context_length if instance is not None else None) or model.context_length
     return AnthropicModel(
         id=public_name(model, deck.state.models),
@@ -53,6 +69,9 @@ def _listed(deck: Deck, model: Model) -> AnthropicModel:
         created_at=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
         max_input_tokens=length,
         max_tokens=length,
+        capabilities=AnthropicCapabilities(
+            image_input=CapabilitySupport(supported="image" in taken(model, instance))
+        ),
     )
 
 
@@ -65,7 +84,7 @@ def list_models(deck: Deck, request: Request) -> Response:
 
 def get_model(deck: Deck, request: Request) -> Response:
     """One model; a slash in its name need not be percent-encoded."""
-    model = deck.model("/".join(request.params.values()))
+    model = deck.models.find("/".join(request.params.values()))
     if not model.downloaded:
         raise NotFound(f"{model.name} is not on this machine.", "Download it first.")
     return json_response(_listed(deck, model))

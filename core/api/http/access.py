@@ -9,10 +9,12 @@ clients send it): URLs end in logs and histories.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from modeldeck.core.api.http.origin_checks import OriginPolicy
 from modeldeck.core.api.http.rate_limit import RequestLimiter
@@ -50,9 +52,8 @@ class ListenAddress:
         return self.name == "outside"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The sender of a request."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """The sender of a request. A Struct, for the reason given at `messages.Request`."""
 
     name: str
     """For the audit trail: the peer, and the name of the token."""
@@ -61,10 +62,14 @@ class Caller:
     token: Token | None = None
 
     def may(self, need: Need, method: str) -> bool:
-        """Whether its token, if it has one, has the scope; `read` suffices for GET and HEAD."""
+        """Whether its token, if it has one, has the scope; `read` suffices for GET and HEAD.
+
+        Except for a GET of a route that needs `manage`: its answer is for administrators only.
+        """
         if self.token is None or need == "open" or "manage" in self.token.scopes:
             return True
-        wanted = {need, "read"} if method in ("GET", "HEAD") else {need}
+        looks = method in ("GET", "HEAD") and need != "manage"
+        wanted = {need, "read"} if looks else {need}
         return not wanted.isdisjoint(self.token.scopes)
 
 
@@ -84,7 +89,9 @@ class Access:
         if head.query or TOKEN_PREFIX in head.path:
             _check_url(head)
         key = network(peer) if address.is_outside else None
-        token = self._token(head, address, peer, key)
+        headers, token = head.headers, None
+        if "authorization" in headers or "x-api-key" in headers:
+            token = self._token(head, address, key)
         if token is not None:
             key = f"token {token.id}"
             peer = f"{peer} token={token.name}"
@@ -95,10 +102,8 @@ class Access:
             self._count(key)
         return Caller(name=peer, key=key, token=token)
 
-    def _token(
-        self, head: RequestHead, address: ListenAddress, peer: str, key: str | None
-    ) -> Token | None:
-        secret = _secret(head)
+    def _token(self, head: RequestHead, address: ListenAddress, key: str | None) -> Token | None:
+        secret = _secret(head.headers)
         if address.is_socket or not secret:
             return None
         token = self._find(secret)
@@ -120,22 +125,21 @@ class Access:
                     "Tokens are managed over the Unix socket only.",
                     "Use `modeldeck token` as the user whom the core belongs to.",
                 )
-        elif not caller.may(need, method):
-            assert caller.token is not None
+        elif caller.token is not None and not caller.may(need, method):
             raise Forbidden(
                 f"The token {caller.token.name!r} is not for that: it would need {need!r}.",
                 "Make one that is: `modeldeck token create NAME --scope ...`.",
             )
 
 
-def _secret(head: RequestHead) -> str:
+def _secret(headers: Mapping[str, str]) -> str:
     """The secret of a request: of `Authorization: Bearer`, else of Anthropic's `x-api-key`.
 
     Where both are there, that with the form of our tokens.
     """
-    kind, _, bearer = head.headers.get("authorization", "").partition(" ")
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
     bearer = bearer.strip() if kind.lower() == "bearer" else ""
-    key = head.headers.get("x-api-key", "").strip()
+    key = headers.get("x-api-key", "").strip()
     return key if not bearer or TOKEN_SECRET.fullmatch(key) else bearer
 
 

@@ -1,4 +1,4 @@
-"""Request ids, metrics and the access log.
+"""Request ids and the access log.
 
 The access log has one line for each request, as `key=value` pairs, on standard error or in the log
 file of a background core. It is not part of the log that front ends show: a polling client would
@@ -11,9 +11,6 @@ import itertools
 import logging
 import re
 import secrets
-import time
-
-from modeldeck.core.api.http.meter import UNROUTED, RequestMetrics
 
 access = logging.getLogger("modeldeck.access")
 
@@ -23,11 +20,11 @@ _PLAIN = re.compile(r"[!#-<>-~]+")
 
 
 class AccessLog:
-    """Counts and logs the requests of one listener."""
+    """Names and logs the requests of one listener."""
 
-    def __init__(self, meter: RequestMetrics, *, logs: bool) -> None:
-        self._meter = meter
-        self._logs = logs
+    def __init__(self, *, logs: bool) -> None:
+        self.logs = logs
+        """Whether there is an access log."""
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         if logs:
@@ -39,26 +36,22 @@ class AccessLog:
             return given
         return f"{self._run}-{next(self._numbers):x}"
 
-    def answered(
+    def write(
         self,
         *,
-        template: str | None,
         method: str,
         path: str,
         status: int,
-        began: float,
+        seconds: float,
         sent_bytes: int,
         request_id: str,
         who: str,
     ) -> None:
-        """Record a response that was sent or abandoned. `began` is from `time.perf_counter`."""
-        seconds = time.perf_counter() - began
-        self._meter.count(template or UNROUTED, method, status, seconds, sent_bytes)
-        if self._logs:
-            access.info(
-                "method=%s path=%s status=%d seconds=%.4f bytes=%d who=%s id=%s",
-                quoted(method), quoted(path), status, seconds, sent_bytes, quoted(who), request_id,
-            )  # fmt: skip
+        """Log a response that was sent or abandoned."""
+        access.info(
+            "method=%s path=%s status=%d seconds=%.4f bytes=%d who=%s id=%s",
+            quoted(method), quoted(path), status, seconds, sent_bytes, quoted(who), request_id,
+        )  # fmt: skip
 
 
 def quoted(text: str) -> str:

@@ -40,16 +40,24 @@ from modeldeck.core.schema import Token
 
 _INCOMING = memoryview(bytearray(64 << 10))
 """Receive buffer of all connections: asyncio's own way allocates 256 KiB for each read and gives
-most of it back. Data is copied out of it before another connection reads."""
+most of it back. The parsers keep copies, so that another connection can read into it."""
 
 
 class HttpConnection(asyncio.BufferedProtocol):
     """The connection of one client, on one address of the listener."""
 
+    # As little memory as possible for a connection: with many of them the caches decide the speed.
+    __slots__ = (
+        *("peer", "_server", "_address", "_transport", "_writer", "_responder", "_parser"),
+        *("_deadline", "_current", "_task", "_socket", "_token_timer", "_limited_key", "_program"),
+        *("_is_new", "_reads", "_cancel_when_gone", "_input_ended"),
+    )
+
     def __init__(self, server: ServerState, address: ListenAddress) -> None:
         self._server = server
         self._address = address
         self._is_new = True
+        self._reads = True
         self._current: PendingRequest | None = None
         self._task: asyncio.Task[None] | None = None
         self._cancel_when_gone = False
@@ -80,15 +88,15 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take the first `nbytes` of the buffer."""
-        self.data_received(bytes(_INCOMING[:nbytes]))
+        self.data_received(_INCOMING[:nbytes])
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         """Parse bytes of the client and handle the requests that are complete."""
         if self._socket is not None:
-            self._socket.receive_data(data)
+            self._socket.receive_data(bytes(data))
         else:
             self._is_new = False
-            self._parser.feed(memoryview(data))
+            self._parser.feed(data)
             self._advance()
         self._update_reading()
 
@@ -142,10 +150,18 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._socket is not None:
             reads = not (self._socket.is_full or self._writer.blocked)
         else:
-            reads = self._parser.input_closed or not self._parser.is_full
+            parser = self._parser
+            reads = not parser.queue or parser.input_closed or not parser.is_full
+        if reads != self._reads:
+            self._set_reading(reads)
+
+    def _set_reading(self, reads: bool) -> None:
+        self._reads = reads
         if reads:
+            self._deadline.release()
             self._transport.resume_reading()
-        else:
+        else:  # the client cannot send what is not read
+            self._deadline.hold()
             self._transport.pause_reading()
 
     def _handle_timeout(self) -> None:
@@ -165,8 +181,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         while self._task is None and queue and not (self._writer.blocked or self._writer.gone):
             pending = queue[0]
             if not pending.complete:
-                if pending.awaits_continue:
-                    pending.awaits_continue = False
+                if self._parser.body_may_come(pending):
                     self._transport.write(CONTINUE)
                 break
             self._current = queue.popleft()
@@ -305,25 +320,9 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._task.cancel()
 
     def _request(self, pending: PendingRequest) -> Request:
-        head, caller = pending.head, pending.caller
-        assert head is not None
-        token = caller.token if caller is not None else None
         if self._program is None:
             self._program = program_of(self._transport, over_unix=self._address.is_socket)
-        return Request(
-            method=head.method,
-            path=head.path,
-            params=pending.params,
-            query=pending.query,
-            headers=head.headers,
-            body=pending.body,
-            origin=caller.name if caller is not None else self.peer,
-            owner=caller.token.id if caller is not None and caller.token is not None else "",
-            who=token.name if token is not None else self._program,
-            only_batch=token is not None and token.priority == "batch",
-            id=pending.id,
-            meter=self._server.meter,
-        )
+        return pending.request(self._program, self._server.meter)
 
     def _send(self, pending: PendingRequest, answer: Response) -> None:
         """Send a buffered response."""
@@ -346,7 +345,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._writer.close(limits.write_s)
         else:
             self._transport.write_eof()
-            self._transport.resume_reading()
+            self._set_reading(True)
             self._deadline.set(limits.linger_s)
 
     # ConnectionHandle: called by the listener

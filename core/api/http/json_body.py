@@ -1,4 +1,4 @@
-"""Bodies of requests, decoded as JSON within bounds of depth, text and number of values. Pure.
+"""JSON of requests: bodies decoded within bounds of depth, text and number, values encoded. Pure.
 
 msgspec decodes without letting another thread run: 1 MiB of text takes up to 4 ms, 1 MiB of empty
 objects 15 ms and fifty times its size in memory. So what makes a body large has to be images, whose
@@ -36,8 +36,9 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BEGINNING = re.compile(rb'(?<!\\)"(?:data:[a-z]+/[a-z0-9.+-]+;base64,)?[A-Za-z0-9+/=_-]{1024}')
 """A string that begins like base64. What follows a string cannot look so, nor can an escape."""
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]*+")
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _OVERLAP = 1200
-"""Longest match of `_BEGINNING`, about: windows overlap by so much."""
+"""Bytes by which windows overlap: the longest match of `_BEGINNING`, about."""
 
 
 def decode(body: bytes | bytearray) -> Any:
@@ -66,6 +67,43 @@ def decode(body: bytes | bytearray) -> Any:
     _check_values(rest)
     images = {f"{marker}{number}": place for number, place in enumerate(places)}
     return _restored(_decoded(rest), images, memoryview(body))
+
+
+def encode(value: Any) -> bytes:
+    """The JSON of a value. Long strings without anything to escape are put in as they are.
+
+    msgspec lets no other thread run while it encodes: 20 MiB of base64 take it 30 ms.
+    """
+    marker = secrets.token_hex(16)
+    images: list[str] = []
+    text = msgspec.json.encode(_without_images(value, marker, images))
+    if not images:
+        return text
+    pieces: list[bytes] = []
+    for number, image in enumerate(images):
+        before, _, text = text.partition(f"{marker}{number}.".encode())
+        pieces += (before, image.encode("ascii"))
+    return b"".join((*pieces, text))
+
+
+def _without_images(value: Any, marker: str, images: list[str]) -> Any:
+    """The value with marks in place of long strings, which go into `images` in order."""
+    if isinstance(value, str):
+        if len(value) < IMAGE_BYTES or not _is_plain(value):
+            return value
+        images.append(value)
+        return f"{marker}{len(images) - 1}."
+    if isinstance(value, list):
+        return [_without_images(item, marker, images) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_images(item, marker, images) for name, item in value.items()}
+    return value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a string is ASCII without anything that JSON escapes."""
+    steps = range(0, len(text), WINDOW)
+    return text.isascii() and not any(_ESCAPED.search(text, at, at + WINDOW) for at in steps)
 
 
 def _decoded(body: bytes | bytearray) -> Any:

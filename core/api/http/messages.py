@@ -50,6 +50,8 @@ NDJSON = "application/x-ndjson"
 
 _CLIENT = re.compile(r"[0-9a-f]{8}")
 """Id that a front end of ours sends with its requests."""
+_PROGRAM = re.compile(r"[A-Za-z][A-Za-z_.-]{0,23}(/[0-9][0-9.]{0,11})?(?![\w/])")
+"""The beginning of `User-Agent` that is kept: a program's name and its version, nothing else."""
 
 GZIP_LEVEL = 1
 """zlib's level: the higher ones take three times as long for a tenth less of JSON."""
@@ -116,12 +118,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             priority = "batch" if priority > 0 else "interactive"
         is_batch = self.only_batch or (priority or said) == "batch"
         client = self.headers.get("x-modeldeck-client", "")
+        program = _PROGRAM.match(self.headers.get("user-agent", ""))
         return Requester(
             origin=self.origin,
             who=self.who,
             dialect=dialect,
             priority="batch" if is_batch else "interactive",
             client=client if _CLIENT.fullmatch(client) else "",
+            program=program[0] if program else "",
         )
 
     def number(self, name: str, default: T) -> int | T:

@@ -8,8 +8,8 @@ browser on this machine can send requests to loopback, and by DNS rebinding read
   every POST and every WebSocket handshake, and do not apply CORS to the latter.
 - `Sec-Fetch-Site: cross-site` is refused unless the origin is allowed.
 - A body must be `application/json`, which no HTML form can send. Below `UNTYPED`, whose programs
-  often send no type, none and curl's own type for `-d` pass on loopback where no browser can be
-  behind the request: one sends `Origin` with a body, and names itself in `User-Agent`.
+  often send no type, none and the `NO_TYPES` of their libraries pass on loopback where no browser
+  can be behind the request: one sends `Origin` with a body, and names itself in `User-Agent`.
 
 Programs that are not browsers send no Origin and pass. On the Unix socket `Host` is not
 checked: it has no meaning there, and no page can reach it.
@@ -38,9 +38,12 @@ _CLIENT_HEADER = re.compile(r"(?:x-|anthropic-|openai-|idempotency-)[a-z0-9-]{1,
 """Headers of the clients that companies publish for their APIs, such as `x-stainless-lang`."""
 MOST_HEADERS = 60
 """Asked headers that a preflight may get allowed; OpenAI's client asks for about 10."""
+NO_TYPES = ("", "application/x-www-form-urlencoded", "application/octet-stream")
+"""Types of programs that choose none: curl's own for `-d`, and aiohttp's for bytes, by which
+litellm's proxy asks `/api/chat`."""
 UNTYPED = (
     *("/api/", "/v1/", "/v2/", "/rerank"),
-    *("/tokenize", "/detokenize", "/apply-template"),
+    *("/tokenize", "/detokenize", "/apply-template", "/chat/"),
 )
 """Paths of the APIs of Ollama, OpenAI, Anthropic, Cohere and llama-server, which do not look at
 Content-Type."""
@@ -88,7 +91,7 @@ def _is_address(name: str | None) -> bool:
 def check(head: RequestHead, policy: OriginPolicy, *, over_unix: bool) -> None:
     """Raise Forbidden or UnsupportedMediaType where the request must not be served."""
     name = host_name(head.host)
-    if not over_unix and not policy.allows(name):
+    if not over_unix and name not in policy.hosts and not policy.allows(name):
         raise Forbidden(
             f"Host {head.host[:100]!r} is not a name of this server.",
             "Use 127.0.0.1 or localhost, or add the name to api.allowed_hosts.",
@@ -111,7 +114,7 @@ def _says_json(head: RequestHead, name: str | None, *, over_unix: bool) -> bool:
     kind = media_type(head)
     if kind == "application/json":
         return True
-    if kind not in ("", "application/x-www-form-urlencoded") or not head.path.startswith(UNTYPED):
+    if kind not in NO_TYPES or not head.path.startswith(UNTYPED):
         return False
     return (over_unix or name in LOOPBACK_NAMES) and not _by_browser(head)
 

@@ -45,11 +45,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """`1.0` or `1.1`."""
     content_length: int = 0
     chunked: bool = False
-
-    @property
-    def has_body(self) -> bool:
-        """Whether body bytes follow."""
-        return self.chunked or self.content_length > 0
+    has_body: bool = False
+    """Whether body bytes follow."""
 
     @property
     def keeps_alive(self) -> bool:
@@ -99,8 +96,12 @@ def read(
         headers[name] = value
     if "host" not in headers and version != "1.0":
         raise InvalidRequest("There is no Host header.")
-    length, chunked = _framing(headers, version)
-    path, query, authority = _split(method, target)
+    length, chunked = 0, False
+    if "content-length" in headers or "transfer-encoding" in headers:
+        length, chunked = _framing(headers, version)
+    path, query, authority = target, "", ""
+    if "?" in target or not target.startswith("/"):
+        path, query, authority = _split(method, target)
     return RequestHead(
         method=method,
         target=target,
@@ -111,11 +112,15 @@ def read(
         version=version,
         content_length=length,
         chunked=chunked,
+        has_body=chunked or length > 0,
     )
 
 
 def _framing(headers: dict[str, str], version: str) -> tuple[int, bool]:
-    """Body length and whether it is chunked; both is smuggling (RFC 9112, section 6.3)."""
+    """Body length and whether it is chunked, of headers that have either.
+
+    Both is smuggling (RFC 9112, section 6.3).
+    """
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or version == "1.0":
@@ -123,8 +128,7 @@ def _framing(headers: dict[str, str], version: str) -> tuple[int, bool]:
         if coding.lower() != "chunked":
             raise NotImplementedHere("The only transfer coding taken is chunked.")
         return 0, True
-    if length is None:
-        return 0, False
+    assert length is not None
     if not (length.isascii() and length.isdigit() and len(length) < 19):
         raise InvalidRequest("Content-Length is not a number.")
     if headers.get("content-encoding", "identity").lower() != "identity" and int(length):

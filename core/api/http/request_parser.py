@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import httptools
+import msgspec
 
 from modeldeck.core.api.http.access import Caller, ListenAddress
 from modeldeck.core.api.http.limits import Deadline
-from modeldeck.core.api.http.messages import Response, error_response
+from modeldeck.core.api.http.messages import Request, Response, error_response
+from modeldeck.core.api.http.meter import RequestMetrics
 from modeldeck.core.api.http.origin_checks import check, preflight_headers
 from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.api.http.router import Route
@@ -36,32 +38,58 @@ STEP = 64 << 10
 """Bytes of a body between two checks of `ConnectionLimits.held_bytes`."""
 
 
-@dataclass(slots=True)
-class PendingRequest:
-    """One request from its first byte to its response."""
+class PendingRequest(msgspec.Struct, eq=False):
+    """One request from its head to its response. A Struct, for the reason given at `Request`."""
 
     head: RequestHead | None = None
     route: Route | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    query: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = {}
+    query: dict[str, str] = {}
     caller: Caller | None = None
     """None where the request was refused before its caller was known."""
     failure: Response | None = None
     """The refusal, where the request is refused; no handler is called then."""
     id: str = ""
-    began: float = field(default_factory=time.perf_counter)
+    began: float = msgspec.field(default_factory=time.perf_counter)
     keep_alive: bool = False
     upgrade: bool = False
-    body: bytearray = field(default_factory=bytearray)
+    body: bytes | bytearray = b""
     size: int = 0
     """Bytes of the body, also after it was decoded: what was made of it stays until the answer."""
     complete: bool = False
     awaits_continue: bool = False
     """Whether the client waits for `100 Continue` before it sends the body."""
 
+    def request(self, program: str, meter: RequestMetrics) -> Request:
+        """The request for its handler; `program` is that of a caller without a token."""
+        head, caller = self.head, self.caller
+        assert head is not None
+        assert caller is not None
+        token = caller.token
+        return Request(
+            method=head.method,
+            path=head.path,
+            params=self.params,
+            query=self.query,
+            headers=head.headers,
+            body=self.body,
+            origin=caller.name,
+            owner=token.id if token is not None else "",
+            who=token.name if token is not None else program,
+            only_batch=token is not None and token.priority == "batch",
+            id=self.id,
+            meter=meter,
+        )
+
 
 class RequestParser:
     """Parses the requests of one connection into `queue`, in order."""
+
+    __slots__ = (  # see `HttpConnection`
+        *("queue", "input_closed", "early", "_server", "_limits", "_deadline", "_address", "_peer"),
+        *("_parser", "_incoming", "_raw_target", "_raw_headers", "_head_size", "_fed"),
+        *("_in_head", "_allowed_s"),
+    )
 
     def __init__(
         self, server: ServerState, deadline: Deadline, address: ListenAddress, peer: str
@@ -74,6 +102,7 @@ class RequestParser:
         self.early: bytes | None = None
         """Bytes after the head of an upgrade; None where no upgrade was requested."""
         self._server = server
+        self._limits = server.limits
         self._deadline = deadline
         self._address = address
         self._peer = peer
@@ -82,7 +111,13 @@ class RequestParser:
         self._raw_target = b""
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
+        """Bytes of the target, the headers and the trailers that are complete."""
+        self._fed = 0
+        """Bytes of the input since the head began or a piece of the body came."""
         self._in_head = False
+        self._allowed_s: float | None = None
+        """Time limit of the head or body that has just begun; it starts when the input was parsed:
+        most requests are complete by then and need none."""
 
     @property
     def mid_request(self) -> bool:
@@ -92,7 +127,7 @@ class RequestParser:
     @property
     def is_full(self) -> bool:
         """Whether reading should pause: the limits for requests read ahead are reached."""
-        limits = self._server.limits
+        limits = self._limits
         if self.early is not None:
             return len(self.early) > limits.message_bytes
         if not self.queue:
@@ -119,12 +154,13 @@ class RequestParser:
         if self.early is not None:
             self.early += bytes(data)
             return
+        at = 0
         try:
-            for start in range(0, len(data), SLICE):
-                if not self.input_closed:
-                    at, part = start, data[start : start + SLICE]
-                    self._measure_slice(part)
-                    self._parser.feed_data(part)
+            while at < len(data) and not self.input_closed:
+                if self._in_head or self._incoming is not None:
+                    self._measure_input(len(data) - at)
+                self._parser.feed_data(data[at : at + SLICE])
+                at += SLICE
         except httptools.HttpParserUpgrade as upgrade:
             if self.queue and self.queue[-1].upgrade:
                 self.early = bytes(data[at + upgrade.args[0] :])
@@ -134,16 +170,18 @@ class RequestParser:
                 log.error("The listener failed.", exc_info=error)
             if not self.input_closed:
                 self.refuse(InvalidRequest(f"The request is not HTTP: {error}."))
+        if self._allowed_s is not None:
+            self._deadline.set(self._allowed_s)
+            self._allowed_s = None
 
-    def _measure_slice(self, data: memoryview) -> None:
-        """Bound what the parser buffers until a header is complete."""
-        if self._in_head and self._head_size > self._server.limits.head_bytes:
-            self.refuse(HeadTooLarge("The head is over the limit."))
-        self._head_size += len(data) if self._in_head else 0
+    def _measure_input(self, size: int) -> None:
+        """Bound what the parser buffers until a header or a trailer is complete."""
+        if self._fed > self._limits.head_bytes:
+            self._refuse_head()
+        self._fed += min(size, SLICE)
 
-    def _measure(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self._server.limits.head_bytes and not self.input_closed:
+    def _refuse_head(self) -> None:
+        if not self.input_closed:
             self.refuse(HeadTooLarge("The head is over the limit."))
 
     def _check_head(self) -> PendingRequest:
@@ -192,15 +230,15 @@ class RequestParser:
             pending.failure = Response(status=204, content_type=None, headers=headers)
             return
         needs = pending.route.needs if pending.route is not None else "read"
-        pending.caller = server.access.caller(head, address, self._peer, needs)
+        pending.caller = caller = server.access.caller(head, address, self._peer, needs)
         if missing is not None:
             raise missing
-        server.access.check(pending.caller, needs, head.method, address)
+        server.access.check(caller, needs, head.method, address)
         if server.stopping:
             raise ShuttingDown("The core is stopping.", "Ask again when it runs.")
         assert pending.route is not None
         pending.query = head.fields() if head.query else {}
-        if head.content_length > (limit := self._body_limit(pending.route)):
+        if head.has_body and head.content_length > (limit := self._body_limit(pending.route)):
             raise _too_large(pending.route, limit)
         if self._parser.should_upgrade():
             self._upgrade(pending, head, pending.route)
@@ -221,7 +259,7 @@ class RequestParser:
             pending.failure = _upgrade_required()
 
     def _body_limit(self, route: Route) -> int:
-        limits = self._server.limits
+        limits = self._limits
         return route.max_body_bytes or (limits.asking_bytes if route.asks else limits.body_bytes)
 
     def refuse(self, error: DeckError) -> None:
@@ -238,6 +276,7 @@ class RequestParser:
         pending.keep_alive = False
         self._incoming = None
         self.input_closed = True
+        self._allowed_s = None
         self._deadline.clear()
 
     # Called by httptools
@@ -246,21 +285,25 @@ class RequestParser:
         """The first byte of a request."""
         self._raw_target = b""
         self._raw_headers = []
-        self._head_size = 0
+        self._head_size = self._fed = 0
         self._in_head = True
         if not self.input_closed:
-            self._deadline.set(self._server.limits.head_s)
+            self._allowed_s = self._limits.head_s
 
     def on_url(self, part: bytes) -> None:
         """A piece of the request target."""
         self._raw_target += part
-        self._measure(len(part))
+        self._head_size += len(part)
+        if self._head_size > self._limits.head_bytes:
+            self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or after the body a trailer, which is only counted."""
         if self._in_head:
             self._raw_headers.append((name, value))
-        self._measure(len(name) + len(value or b"") + 4)
+        self._head_size += len(name) + len(value or b"") + 4
+        if self._head_size > self._limits.head_bytes:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
         """Check the head and queue the request."""
@@ -275,16 +318,33 @@ class RequestParser:
             self._close_input(pending)
         elif head is not None and head.has_body:
             pending.awaits_continue = head.expects_continue
-            limits = self._server.limits
-            self._deadline.set(limits.body_s + head.content_length / limits.body_floor_bytes)
+            self._allowed_s = self._body_s(head)
+            if pending.awaits_continue:  # its time begins when it is told to go on
+                self._allowed_s = None
+                self._deadline.clear()
+
+    def _body_s(self, head: RequestHead) -> float:
+        """How long a body may take."""
+        return self._limits.body_s + head.content_length / self._limits.body_floor_bytes
+
+    def body_may_come(self, pending: PendingRequest) -> bool:
+        """Give a body its time; returns whether its client has to be told to send it."""
+        if not pending.awaits_continue or pending.head is None:
+            return False
+        pending.awaits_continue = False
+        self._deadline.set(self._body_s(pending.head))
+        return True
 
     def on_body(self, part: bytes) -> None:
         """A piece of the body."""
         pending = self._incoming
         if self.input_closed or pending is None or pending.route is None:
             return
-        pending.awaits_continue = False
+        self.body_may_come(pending)  # some do not wait until they are told
+        self._fed = 0
         before = pending.size
+        if not before:
+            pending.body = bytearray()
         pending.body += part
         pending.size += len(part)
         if pending.size > (limit := self._body_limit(pending.route)):
@@ -299,6 +359,7 @@ class RequestParser:
             return
         pending.complete = True
         self._incoming = None
+        self._allowed_s = None
         self._deadline.clear()
         self.input_closed = not pending.keep_alive and not pending.upgrade
 

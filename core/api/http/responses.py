@@ -20,6 +20,7 @@ from modeldeck.core.api.http.messages import (
     gzipped,
     reason,
 )
+from modeldeck.core.api.http.meter import UNROUTED
 from modeldeck.core.api.http.origin_checks import cors_headers
 from modeldeck.core.api.http.request_head import RequestHead
 from modeldeck.core.api.http.request_parser import PendingRequest
@@ -118,6 +119,9 @@ _NO_STORE = b"Cache-Control: no-store\r\n"
 _REVALIDATE = b"Cache-Control: no-cache\r\n"
 """For responses with an ETag: they may be stored if they are revalidated each time."""
 
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
 _WITHOUT_BODY = (204, 304)
 
 _date: tuple[int, bytes] = (0, b"")
@@ -136,12 +140,6 @@ def _lines(headers: Headers) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1", "replace")
 
 
-def _connection_line(*, keep_alive: bool, old: bool) -> bytes:
-    if keep_alive:
-        return b"Connection: keep-alive\r\n" if old else b""
-    return b"Connection: close\r\n"
-
-
 @lru_cache(64)
 def _fixed_lines(
     status: int, content_type: str | None, cache_control: bytes, headers: Headers
@@ -158,34 +156,40 @@ def _fixed_lines(
     )
 
 
-def _head(
-    answer: Response | StreamResponse, framing: bytes, connection: bytes, lines: bytes
-) -> bytes:
-    """A head; `framing` says how long the body is, `lines` are header lines of this request."""
-    shared = isinstance(answer, Response) and answer.shared is not None
-    fixed = _fixed_lines(
-        answer.status, answer.content_type, _REVALIDATE if shared else _NO_STORE, answer.headers
-    )
-    return b"".join((fixed, framing, lines, _date_line(), connection, b"\r\n"))
-
-
 def buffered(
     answer: Response, *, keep_alive: bool, old: bool, head_only: bool, lines: bytes = b""
 ) -> bytes:
     """Head and body; `old` for a client of HTTP/1.0, `head_only` for HEAD."""
-    bare = answer.status in _WITHOUT_BODY
-    framing = b"" if bare else b"Content-Length: %d\r\n" % len(answer.body)
-    head = _head(answer, framing, _connection_line(keep_alive=keep_alive, old=old), lines)
-    return head if bare or head_only else head + answer.body
+    status, body = answer.status, answer.body
+    cache_control = _NO_STORE if answer.shared is None else _REVALIDATE
+    bare = status in _WITHOUT_BODY
+    return b"".join(
+        (
+            _fixed_lines(status, answer.content_type, cache_control, answer.headers),
+            b"" if bare else b"Content-Length: %d\r\n" % len(body),
+            lines,
+            _date_line(),
+            _CLOSE if not keep_alive else _KEEP_ALIVE if old else b"",
+            b"\r\n",
+            b"" if bare or head_only else body,
+        )
+    )
 
 
 def stream_head(
     answer: StreamResponse, *, keep_alive: bool, old: bool, lines: bytes = b""
 ) -> bytes:
     """Head of a streamed response: chunked; in HTTP/1.0 its end is the end of the connection."""
-    framing = b"" if old else b"Transfer-Encoding: chunked\r\n"
-    connection = _connection_line(keep_alive=keep_alive and not old, old=False)
-    return _head(answer, framing, connection, lines)
+    return b"".join(
+        (
+            _fixed_lines(answer.status, answer.content_type, _NO_STORE, answer.headers),
+            b"" if old else b"Transfer-Encoding: chunked\r\n",
+            lines,
+            _date_line(),
+            b"" if keep_alive and not old else _CLOSE,
+            b"\r\n",
+        )
+    )
 
 
 def chunk(data: bytes, *, old: bool) -> bytes:
@@ -199,10 +203,13 @@ def chunk(data: bytes, *, old: bool) -> bytes:
 class Responder:
     """Writes the responses of one connection, and one access log entry for each."""
 
+    __slots__ = ("_address", "_meter", "_peer", "_server", "_writer")
+
     def __init__(
         self, server: ServerState, address: ListenAddress, peer: str, writer: SocketWriter
     ) -> None:
         self._server = server
+        self._meter = server.meter
         self._address = address
         self._peer = peer
         self._writer = writer
@@ -224,7 +231,7 @@ class Responder:
             head_only=head is not None and head.method == "HEAD",
             lines=self._request_lines(pending),
         )
-        self._writer.write(data)
+        self._writer.transport.write(data)
         self.log(pending, answer.status, len(answer.body))
         return keep_alive
 
@@ -279,26 +286,32 @@ class Responder:
 
     def _request_lines(self, pending: PendingRequest) -> bytes:
         """Header lines for this request: its id, and CORS for a page of an allowed origin."""
+        head, route = pending.head, pending.route
         line = b"X-Request-Id: %b\r\n" % pending.id.encode() if pending.id else b""
-        if line and self._server.error_style(pending.route, pending.head) == "anthropic":
+        style = route.error_style if route is not None else self._server.error_style(None, head)
+        if line and style == "anthropic":
             line += b"Request-Id: %b\r\n" % pending.id.encode()
-        if pending.head is None or "origin" not in pending.head.headers:
+        if head is None or "origin" not in head.headers:
             return line
-        return line + _lines(cors_headers(pending.head, self._address.policy))
+        return line + _lines(cors_headers(head, self._address.policy))
 
     def log(self, pending: PendingRequest, status: int, sent_bytes: int = 0) -> None:
         """Count and log a request that was answered; status 499 where its client went away."""
         head, route, caller = pending.head, pending.route, pending.caller
-        self._server.access_log.answered(
-            template=route.template if route is not None else None,
-            method=head.method if head is not None else "",
-            path=head.path if head is not None else "",
-            status=status,
-            began=pending.began,
-            sent_bytes=sent_bytes,
-            request_id=pending.id,
-            who=caller.name if caller is not None else self._peer,
-        )
+        template = route.template if route is not None else UNROUTED
+        method = head.method if head is not None else ""
+        seconds = time.perf_counter() - pending.began
+        self._meter.count(template, method, status, seconds, sent_bytes)
+        if self._server.access_log.logs:
+            self._server.access_log.write(
+                method=method,
+                path=head.path if head is not None else "",
+                status=status,
+                seconds=seconds,
+                sent_bytes=sent_bytes,
+                request_id=pending.id,
+                who=caller.name if caller is not None else self._peer,
+            )
 
 
 def failed(error: Exception, pending: PendingRequest) -> Response:

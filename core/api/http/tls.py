@@ -114,7 +114,7 @@ class TlsHandshake(asyncio.Protocol):
         secured.set_protocol(self._connection)
         self._connection.connection_made(secured)
         if self._early:
-            self._connection.data_received(self._early)
+            self._connection.data_received(memoryview(self._early))
         if self._eof:
             self._connection.eof_received()
 

@@ -18,9 +18,16 @@ class SocketWriter:
     each `write_s`.
     """
 
+    __slots__ = (
+        *("transport", "gone", "blocked"),
+        *("_limits", "_writable", "_deadline", "_unsent", "_is_closing"),
+    )
+
     def __init__(self, transport: asyncio.Transport, limits: ConnectionLimits) -> None:
         self.transport = transport
         self.gone = False
+        self.blocked = False
+        """Whether the send buffer is full."""
         self._limits = limits
         self._writable = asyncio.Event()
         self._writable.set()
@@ -28,18 +35,13 @@ class SocketWriter:
         self._unsent = 0
         self._is_closing = False
 
-    @property
-    def blocked(self) -> bool:
-        """Whether the send buffer is full."""
-        return not self._writable.is_set()
-
     def write(self, data: bytes) -> None:
         """Send `data`, or add it to the send buffer."""
         self.transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the send buffer has room. Raises PeerGone."""
-        if not self._writable.is_set():
+        if self.blocked:
             await self._writable.wait()
         if self.gone:
             raise PeerGone
@@ -54,12 +56,14 @@ class SocketWriter:
 
     def pause(self) -> None:
         """The send buffer is full: start the time limit."""
+        self.blocked = True
         self._writable.clear()
         self._unsent = self.transport.get_write_buffer_size()
         self._deadline.set(self._limits.write_s)
 
     def resume(self) -> None:
         """The send buffer has room again."""
+        self.blocked = False
         self._writable.set()
         if not self._is_closing:
             self._deadline.clear()
@@ -67,6 +71,7 @@ class SocketWriter:
     def lost(self) -> None:
         """The connection is closed: wake `drain`."""
         self.gone = True
+        self.blocked = False
         self._deadline.close()
         self._writable.set()
 

@@ -1,4 +1,4 @@
-"""Routes that llama-server has besides OpenAI's: tokens of texts and of conversations.
+"""Routes of llama-server beside OpenAI's: tokens of texts and conversations, chat without `/v1`.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from modeldeck.core.api.dialect_routes import ASKING, dialect_route
+from modeldeck.core.api.http.messages import EVENTS_TYPE
 from modeldeck.core.api.http.router import Handler, Route
-from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.llama_server.tokens import (
     DetokenizeBody,
     InputTokens,
@@ -21,28 +22,20 @@ from modeldeck.core.api.llama_server.tokens import (
     detokenize,
     tokenize,
 )
-from modeldeck.core.api.openai.chat_schema import ChatBody
-from modeldeck.core.errors import NotDownloaded
+from modeldeck.core.api.openai.chat import chat
+from modeldeck.core.api.openai.chat_answer import Completion, CompletionChunk
+from modeldeck.core.api.openai.chat_request import ChatBody
 
 
 def _route(path: str, handler: Handler, summary: str, **more: Any) -> Route:
-    return Route(
-        method="POST",
-        template=f"/{path}",
-        summary=summary,
-        tag="llama-server",
-        handler=handler,
-        error_style="openai",
-        statuses={NotDownloaded: 404},
-        body_required=True,
-        cancel_when_gone=True,
-        asks=True,
-        raises=RAISES,
-        **more,
-    )
+    given = {"tag": "llama-server", "error_style": "openai", **ASKING, **more}
+    return dialect_route("POST", f"/{path}", handler, summary, **given)
 
 
 ROUTES: tuple[Route, ...] = (
+    _route("chat/completions", chat, "Answer a conversation, for programs that leave /v1 out",
+           operation_id="llamaChat", body=ChatBody, answer=Completion,
+           streams=(EVENTS_TYPE, CompletionChunk)),
     _route("tokenize", tokenize, "Turn a text into tokens",
            operation_id="llamaTokenize", body=TokenizeBody, answer=TextTokens),
     _route("detokenize", detokenize, "Turn tokens into text",

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from modeldeck.core.api.http.messages import Request, Response, convert, json_response
-from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.media_input import with_media
+from modeldeck.core.api.openai.chat_request import ChatBody, generate_request
 from modeldeck.core.api.openai.field_table import CHAT, FieldTable
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.schema import TokenizedText, TokenQuery
+from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenQuery
 from modeldeck.core.schema.summary import LOADED
 
 if TYPE_CHECKING:
@@ -115,21 +116,30 @@ async def detokenize(deck: Deck, request: Request) -> Response:
 async def apply_template(deck: Deck, request: Request) -> Response:
     """Write a conversation by the model's chat template, without answering it."""
     body = _parsed(deck, request, ChatBody, CHAT)
-    query = TokenQuery(request=generate_request(body))
-    found = await _asked(deck, body.model, query, request)
+    asked = await _read(deck, body, request)
+    found = await _asked(deck, body.model, TokenQuery(request=asked), request)
     return json_response(WrittenPrompt(prompt=found.text))
 
 
 async def count_chat(deck: Deck, request: Request) -> Response:
     """Count the tokens of a conversation, without answering it."""
     body = _parsed(deck, request, ChatBody, CHAT)
-    query = TokenQuery(request=generate_request(body), count_only=True)
+    asked = await _read(deck, body, request)
+    query = TokenQuery(request=asked, count_only=True)
     found = await _asked(deck, body.model, query, request)
     return json_response(InputTokens(input_tokens=found.count))
 
 
+async def _read(deck: Deck, body: ChatBody, request: Request) -> GenerateRequest:
+    """The conversation with the bytes of its images."""
+    requester = request.requester("llama-server")
+    return await with_media(deck, deck.models.find(body.model), generate_request(body), requester)
+
+
 async def _asked(deck: Deck, name: str, query: TokenQuery, request: Request) -> TokenizedText:
-    return await deck.tokenize(deck.model(name), query, request.requester("llama-server"))
+    return await deck.inference.tokenize(
+        deck.models.find(name), query, request.requester("llama-server")
+    )
 
 
 def _parsed(deck: Deck, request: Request, type_: type[B], table: FieldTable | None = None) -> B:

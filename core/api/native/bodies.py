@@ -14,6 +14,7 @@ from modeldeck.core.config.schedule import Rate, Window
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (
     AuditEntry,
+    BenchProgress,
     CacheSelection,
     Disk,
     Download,
@@ -30,7 +31,9 @@ from modeldeck.core.schema import (
     Memory,
     Model,
     QueueMove,
+    Recording,
     RequestInfo,
+    RequestTotals,
     Runtime,
     Settings,
     UnloadReceipt,
@@ -49,6 +52,9 @@ class StateDocument:
     instances: list[Instance]
     verifications: list[Verification]
     requests: list[RequestInfo]
+    requests_today: RequestTotals
+    recording: Recording | None
+    bench: BenchProgress | None
     memory: Memory
     disk: Disk
     runtimes: list[Runtime]
@@ -80,6 +86,8 @@ class LoadBody:
     mlock: bool | None = None
     embedding: bool | None = None
     loras: Annotated[tuple[Lora, ...], msgspec.Meta(max_length=16)] | None = None
+    vision: bool | None = None
+    """False to load a model that sees or hears without its projector, which takes memory."""
     draft_model: str | None = None
     draft_tokens: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] | None = None
@@ -92,6 +100,12 @@ class LoadBody:
     """Whether to unload idle models to make room; null for the configured default."""
     force: bool = False
     """Load even if it is not expected to fit."""
+    reload: bool = False
+    """If the model is loaded: unload it, and load it with these options. Otherwise options that
+    differ from those it is loaded with are answered with 409 and `loaded_already`."""
+    end_answers: bool = False
+    """With `reload`: end the answers that the model gives now. Otherwise they are a 409, `in_use`.
+    """
     wait: bool = False
     """Answer when the model is loaded, instead of when the load is accepted."""
 
@@ -103,7 +117,40 @@ class LoadBody:
             fresh=self.fresh,
             make_room=self.make_room,
             force=self.force,
+            reload=self.reload,
+            end_answers=self.end_answers,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultsBody:
+    """Load options to save as a model's defaults; null removes one, others stay as saved."""
+
+    context_length: ContextLength | UnsetType | None = UNSET
+    context_fit: bool | UnsetType | None = UNSET
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=16)] | UnsetType | None = UNSET
+    cache_tokens: ContextLength | UnsetType | None = UNSET
+    engine: Engine | UnsetType | None = UNSET
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] | UnsetType | None = UNSET
+    kv_cache_type: KvCacheType | UnsetType | None = UNSET
+    flash_attention: bool | UnsetType | None = UNSET
+    threads: Annotated[int, msgspec.Meta(ge=1, le=512)] | UnsetType | None = UNSET
+    batch_size: Annotated[int, msgspec.Meta(ge=16, le=16_384)] | UnsetType | None = UNSET
+    mmap: bool | UnsetType | None = UNSET
+    mlock: bool | UnsetType | None = UNSET
+    embedding: bool | UnsetType | None = UNSET
+    vision: bool | UnsetType | None = UNSET
+    loras: Annotated[tuple[Lora, ...], msgspec.Meta(max_length=16)] | UnsetType | None = UNSET
+    draft_model: str | UnsetType | None = UNSET
+    draft_tokens: Annotated[int, msgspec.Meta(ge=1, le=64)] | UnsetType | None = UNSET
+    idle_ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 86_400)] | UnsetType | None = UNSET
+    pinned: bool | UnsetType | None = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that are in the body. Raises InvalidRequest where there are none."""
+        if not (given := _given(self)):
+            raise InvalidRequest("No option is named.", "Send those to save, or null to remove.")
+        return given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +259,7 @@ class SelectionBody:
     partials: bool = False
     orphans: bool = False
     detached: bool = False
+    prefixes: bool = False
 
     def selection(self) -> CacheSelection:
         """The selection, which may be empty."""

@@ -36,13 +36,13 @@ class TakeBody:
 
 def get_manifest(deck: Deck, request: Request) -> Response:
     """Files of a downloaded model, with their hashes."""
-    return json_response(deck.manifest(request.params["model"]))
+    return json_response(deck.copies.manifest(request.params["model"]))
 
 
 async def get_blob(deck: Deck, request: Request) -> StreamResponse:
     """A file of the cache by its hash: whole, or one range of it (RFC 9110, section 14)."""
     repo, blob = request.params["repo"], request.params["blob"]
-    content = await deck.content(repo, blob)
+    content = await deck.copies.open_blob(repo, blob)
     span = _range(request.headers.get("range", ""), content.size_bytes)
     start, end = span or (0, content.size_bytes)
     headers = [("ETag", f'"{blob}"'), ("Accept-Ranges", "bytes")]
@@ -81,7 +81,7 @@ async def take(deck: Deck, request: Request) -> Response:
             "Use `modeldeck copy`.",
         )
     body = request.parse(TakeBody)
-    model, job = await deck.take(body.manifest, body.peer, request.origin)
+    model, job = await deck.copies.take(body.manifest, body.peer, request.origin)
     return json_response(Accepted(model=model, download=job))
 
 

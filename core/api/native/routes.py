@@ -22,6 +22,7 @@ from modeldeck.core.api.native.bodies import (
     Accepted,
     AuditPage,
     CancelBody,
+    DefaultsBody,
     DeleteBody,
     DownloadBody,
     FitList,
@@ -48,6 +49,7 @@ from modeldeck.core.schema import (
     Download,
     Fit,
     Instance,
+    LoadOptions,
     LoadPlan,
     Model,
     ModelSeed,
@@ -55,6 +57,7 @@ from modeldeck.core.schema import (
     SearchResult,
     Settings,
     UnloadReceipt,
+    UpdateCheck,
     Verification,
 )
 from modeldeck.core.schema.state import state_to_wire
@@ -84,12 +87,12 @@ async def get_state(deck: Deck, request: Request) -> Response:
 
 async def get_model(deck: Deck, request: Request) -> Response:
     """One model."""
-    return json_response(deck.model(request.params["model"]))
+    return json_response(deck.models.find(request.params["model"]))
 
 
 async def create_model(deck: Deck, request: Request) -> Response:
     """Add a custom model."""
-    return json_response(await deck.create_model(request.parse(ModelSeed), request.origin))
+    return json_response(await deck.models.create(request.parse(ModelSeed), request.origin))
 
 
 async def update_model(deck: Deck, request: Request) -> Response:
@@ -97,24 +100,24 @@ async def update_model(deck: Deck, request: Request) -> Response:
     changes = request.json() or {}
     if not isinstance(changes, dict):
         raise InvalidRequest("The body is not a JSON object.", "Send the fields to change.")
-    model = deck.model(request.params["model"])
-    return json_response(await deck.update_model(model.id, changes, request.origin))
+    model = deck.models.find(request.params["model"])
+    return json_response(await deck.models.update(model.id, changes, request.origin))
 
 
 async def delete_model(deck: Deck, request: Request) -> Response:
     """Remove a custom model and the files downloaded for it."""
-    await deck.delete_model(deck.model(request.params["model"]).id, request.origin)
+    await deck.models.delete(deck.models.find(request.params["model"]).id, request.origin)
     return Response(status=204, content_type=None)
 
 
 async def get_fit(deck: Deck, request: Request) -> Response:
     """Whether the model fits this machine now."""
-    return json_response(await deck.fit(request.params["model"], _context_length(request)))
+    return json_response(await deck.models.fit(request.params["model"], _context_length(request)))
 
 
 async def get_fits(deck: Deck, request: Request) -> Response:
     """Whether each listed model fits this machine now, without asking the Hub."""
-    return json_response(FitList(fits=await deck.fits(_context_length(request))))
+    return json_response(FitList(fits=await deck.models.fits(_context_length(request))))
 
 
 def _context_length(request: Request) -> int | None:
@@ -132,19 +135,19 @@ async def search(deck: Deck, request: Request) -> Response:
         raise InvalidRequest(f"The query is longer than {LONGEST_QUERY} characters.")
     if limit is not None and not 1 <= limit <= MOST_HITS:
         raise InvalidRequest(f"limit must be between 1 and {MOST_HITS}.")
-    return json_response(await deck.search(query, limit))
+    return json_response(await deck.hub.search(query, limit))
 
 
 async def get_repository(deck: Deck, request: Request) -> Response:
     """Contents of a repository on the Hub."""
     revision = request.query.get("revision") or None
-    return json_response(await deck.repository(request.params["repo"], revision))
+    return json_response(await deck.hub.repository(request.params["repo"], revision))
 
 
 async def get_card(deck: Deck, request: Request) -> Response:
     """The model card of a repository."""
     revision = request.query.get("revision") or None
-    return json_response(await deck.card(request.params["repo"], revision))
+    return json_response(await deck.hub.card(request.params["repo"], revision))
 
 
 # Downloads and cache
@@ -152,73 +155,80 @@ async def get_card(deck: Deck, request: Request) -> Response:
 
 async def download(deck: Deck, request: Request) -> Response:
     """Download a model."""
-    model = await deck.resolve(request.params["model"])
+    model = await deck.models.resolve(request.params["model"])
     force = request.parse(DownloadBody).force
-    job = await deck.download(model.id, request.origin, force=force)
-    return json_response(Accepted(model=deck.model(model.id), download=job))
+    job = await deck.downloads.start(model.id, request.origin, force=force)
+    return json_response(Accepted(model=deck.models.find(model.id), download=job))
+
+
+async def check_updates(deck: Deck, request: Request) -> Response:
+    """Ask the Hub for newer files of the models on this machine."""
+    return json_response(await deck.hub.check_updates(request.origin))
 
 
 async def cancel_download(deck: Deck, request: Request) -> Response:
     """Cancel a download; answered when the transfer has stopped."""
     discard = request.parse(CancelBody).discard
     key = request.params["download"]
-    return json_response(await deck.cancel_download(key, request.origin, discard=discard))
+    return json_response(await deck.downloads.cancel(key, request.origin, discard=discard))
 
 
 async def pause_download(deck: Deck, request: Request) -> Response:
     """Pause a download."""
-    return json_response(await deck.pause_download(request.params["download"], request.origin))
+    return json_response(await deck.downloads.pause(request.params["download"], request.origin))
 
 
 async def resume_download(deck: Deck, request: Request) -> Response:
     """Resume a paused download, or retry a failed one."""
-    return json_response(await deck.resume_download(request.params["download"], request.origin))
+    return json_response(await deck.downloads.resume(request.params["download"], request.origin))
 
 
 async def remove_download(deck: Deck, request: Request) -> Response:
     """Remove an ended download from the list."""
-    await deck.remove_download(request.params["download"], request.origin)
+    await deck.downloads.remove(request.params["download"], request.origin)
     return Response(status=204, content_type=None)
 
 
 async def move_download(deck: Deck, request: Request) -> Response:
     """Move a download in the queue."""
     key, to = request.params["download"], request.parse(MoveBody).to
-    return json_response(await deck.move_download(key, to, request.origin))
+    return json_response(await deck.downloads.move(key, to, request.origin))
 
 
 async def limit_download(deck: Deck, request: Request) -> Response:
     """Limit the rate of a download."""
     key, rate = request.params["download"], request.parse(LimitBody).bytes_per_s
-    return json_response(await deck.limit_download(key, rate, request.origin))
+    return json_response(await deck.downloads.limit(key, rate, request.origin))
 
 
 async def plan_deletion(deck: Deck, request: Request) -> Response:
     """What a deletion would remove and free; nothing is changed."""
-    return json_response(await deck.plan_deletion(request.parse(SelectionBody).non_empty()))
+    return json_response(await deck.cache.plan_deletion(request.parse(SelectionBody).non_empty()))
 
 
 async def delete_cached(deck: Deck, request: Request) -> Response:
     """Delete from the cache."""
     body = request.parse(DeleteBody)
-    receipt = await deck.delete_cached(body.non_empty(), request.origin, force=body.force)
+    receipt = await deck.cache.delete(body.non_empty(), request.origin, force=body.force)
     return json_response(receipt)
 
 
 async def get_cache(deck: Deck, request: Request) -> Response:
     """Contents of the cache."""
-    return json_response(await deck.cache())
+    return json_response(await deck.cache.listing())
 
 
 async def verify_cache(deck: Deck, request: Request) -> Response:
     """Start to verify files of the cache; all of them for an empty selection."""
     what = request.parse(SelectionBody).selection()
-    return json_response(await deck.verify(what, request.origin))
+    return json_response(await deck.cache.verify(what, request.origin))
 
 
 async def cancel_verification(deck: Deck, request: Request) -> Response:
     """Cancel a verification."""
-    return json_response(await deck.cancel_verification(request.params["check"], request.origin))
+    return json_response(
+        await deck.cache.cancel_verification(request.params["check"], request.origin)
+    )
 
 
 # Instances
@@ -227,36 +237,50 @@ async def cancel_verification(deck: Deck, request: Request) -> Response:
 async def load(deck: Deck, request: Request) -> Response:
     """Load a model into memory."""
     body = request.parse(LoadBody)
-    act = deck.loaded if body.wait else deck.load
+    act = deck.instances.loaded if body.wait else deck.instances.load
     return json_response(await act(request.params["model"], body.wish(), request.origin))
 
 
 async def plan_load(deck: Deck, request: Request) -> Response:
     """What loading would do now; nothing is changed."""
     body = request.parse(LoadBody)
-    return json_response(await deck.plan_load(request.params["model"], body.wish()))
+    return json_response(await deck.instances.plan(request.params["model"], body.wish()))
+
+
+async def save_defaults(deck: Deck, request: Request) -> Response:
+    """Save load options as the defaults of a model; the response has all that are saved."""
+    changes = request.parse(DefaultsBody).changes()
+    return json_response(
+        await deck.instances.save_defaults(request.params["model"], changes, request.origin)
+    )
+
+
+async def forget_defaults(deck: Deck, request: Request) -> Response:
+    """Remove the saved defaults of a model."""
+    await deck.instances.forget_defaults(request.params["model"], request.origin)
+    return Response(status=204, content_type=None)
 
 
 def get_loads(deck: Deck, request: Request) -> Response:
     """Forecast and measured memory of earlier loads."""
-    return json_response(LoadHistoryPage(loads=deck.loads(_limit(request, 200))))
+    return json_response(LoadHistoryPage(loads=deck.instances.history(_limit(request, 200))))
 
 
 async def change_instance(deck: Deck, request: Request) -> Response:
     """Pin an instance, or change its idle time."""
     changes = request.parse(InstanceBody).changes()
     key = request.params["instance"]
-    return json_response(await deck.change_instance(key, changes, request.origin))
+    return json_response(await deck.instances.change(key, changes, request.origin))
 
 
 async def unload(deck: Deck, request: Request) -> Response:
     """Unload an instance, or cancel its load."""
-    return json_response(await deck.unload(request.params["instance"], request.origin))
+    return json_response(await deck.instances.unload(request.params["instance"], request.origin))
 
 
 async def unload_all(deck: Deck, request: Request) -> Response:
     """Unload every instance that is not pinned."""
-    return json_response(UnloadReceipts(receipts=await deck.unload_all(request.origin)))
+    return json_response(UnloadReceipts(receipts=await deck.instances.unload_all(request.origin)))
 
 
 # The core itself
@@ -270,7 +294,7 @@ def get_log(deck: Deck, request: Request) -> Response:
 
 
 async def get_audit(deck: Deck, request: Request) -> Response:
-    """Actions that changed something, newest first."""
+    """Entries of the audit trail, newest first."""
     return json_response(AuditPage(entries=await deck.audit_trail(_limit(request, 200))))
 
 
@@ -340,6 +364,10 @@ ROUTES: tuple[Route, ...] = (
     _route("POST", "models/{model}/load", load, "Load a model", body=LoadBody, answer=Instance),
     _route("POST", "models/{model}/load/plan", plan_load, "What loading a model would do",
            body=LoadBody, answer=LoadPlan),
+    _route("PATCH", "models/{model}/defaults", save_defaults, "Save load options of a model",
+           body=DefaultsBody, body_required=True, answer=LoadOptions),
+    _route("DELETE", "models/{model}/defaults", forget_defaults, "Remove a model's saved load "
+           "options", **_GONE),
     _route("GET", "loads", get_loads, "Memory of earlier loads", answer=LoadHistoryPage,
     query=(_LIMIT,),
            tag="instances"),
@@ -349,6 +377,8 @@ ROUTES: tuple[Route, ...] = (
            answer=Repository, query=(_REVISION,)),
     _route("GET", "repositories/{repo}/card", get_card, "The model card of a repository",
            tag="hub", answer=Card, query=(_REVISION,)),
+    _route("POST", "check-updates", check_updates, "Ask the Hub for newer files of the models here",
+           tag="hub", answer=UpdateCheck),
     _route("POST", "downloads/{download}/cancel", cancel_download, "Cancel a download",
            body=CancelBody, answer=Download),
     _route("POST", "downloads/{download}/pause", pause_download, "Pause a download",

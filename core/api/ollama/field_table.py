@@ -13,7 +13,6 @@ GENERATE = FieldTable(
     refused={
         "template": (),
         "context": (),
-        "images": (),
         "width": (0,),
         "height": (0,),
         "steps": (0,),

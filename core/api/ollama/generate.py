@@ -23,7 +23,9 @@ from modeldeck.core.api.inference import (
     shortened,
     streamed,
 )
+from modeldeck.core.api.media_input import with_media
 from modeldeck.core.api.ollama import field_table, names
+from modeldeck.core.api.ollama.options import with_options_inside
 from modeldeck.core.api.ollama.schema import (
     EmbedBody,
     Embedded,
@@ -41,7 +43,7 @@ from modeldeck.core.api.ollama.schema import (
     moment,
     nanoseconds,
 )
-from modeldeck.core.api.openai.field_table import parsed
+from modeldeck.core.api.openai.field_table import parsed, read
 from modeldeck.core.api.truncation import shorter
 from modeldeck.core.errors import ContextExceeded, InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TextVector
@@ -108,13 +110,13 @@ class TextQuestion:
 
 async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a conversation; without messages, load or unload the model."""
-    body = parsed(request, OllamaChatBody, field_table.CHAT)
+    body = read(with_options_inside(request.json()), OllamaChatBody, field_table.CHAT)
     return await _answer(deck, body, body.request(), request, is_chat=True)
 
 
 async def generate(deck: Deck, request: Request) -> Response | StreamResponse:
     """Answer a prompt; without one, load or unload the model."""
-    body = parsed(request, GenerateBody, field_table.GENERATE)
+    body = read(with_options_inside(request.json()), GenerateBody, field_table.GENERATE)
     return await _answer(deck, body, body.request(), request, is_chat=False)
 
 
@@ -137,6 +139,7 @@ async def _answer(
     )
     if asked is None:
         return json_response(await _without_question(deck, question))
+    asked = await with_media(deck, model, asked, question.requester)
     headers = thinking_notice(model, asked.thinking)
     if body.stream is not False:
         answer = await streamed(_lines(deck, question, asked), OLLAMA_STREAM)
@@ -148,12 +151,12 @@ async def _without_question(deck: Deck, question: TextQuestion) -> GenerateRespo
     """Load or unload the model, for a request without messages or prompt."""
     keep_s = question.body.keep_alive_s()
     if keep_s == 0:
-        instance = deck.instance_of(question.model.id)
+        instance = deck.instances.of(question.model.id)
         if instance is not None:
-            await deck.unload(instance.id, question.requester.origin)
+            await deck.instances.unload(instance.id, question.requester.origin)
         return question.piece(Chunk(), done=True, done_reason="unload")
     options = question.body.given().load()
-    async with deck.using(question.model, options, question.requester, keep_s):
+    async with deck.instances.using(question.model, options, question.requester, keep_s):
         return question.piece(Chunk(), done=True, done_reason="load")
 
 
@@ -226,7 +229,7 @@ async def _vectors(
     deck: Deck, body: ModelRequest, texts: list[str], request: Request, *, truncate: bool = True
 ) -> tuple[list[TextVector], float]:
     """The vectors, and the seconds until the model was loaded."""
-    reply = await deck.embed(
+    reply = await deck.inference.embed(
         names.find(deck, body.wanted),
         texts,
         request.requester("ollama", body.priority),

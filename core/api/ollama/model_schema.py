@@ -50,7 +50,7 @@ class Listed:
     digest: str
     details: Details
     capabilities: list[str]
-    """Among `completion`, `embedding`, `tools` and `thinking`."""
+    """Among `completion`, `embedding`, `tools`, `thinking`, `vision` and `audio`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

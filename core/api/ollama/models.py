@@ -65,7 +65,7 @@ async def list_models(deck: Deck, request: Request) -> Response:
                     size=model.size_bytes or 0,
                     digest=names.digest(model),
                     details=details(model),
-                    capabilities=capabilities(model),
+                    capabilities=capabilities(model, deck.instances.of(model.id)),
                 )
                 for model, modified in zip(here, times, strict=True)
             ]
@@ -156,12 +156,12 @@ def _expiry(instance: Instance, default_s: float | None) -> datetime:
 async def show(deck: Deck, request: Request) -> Response:
     """Details of a downloaded model."""
     model = _here(deck, request.parse(ModelNameBody).wanted)
-    template = await deck.chat_template(model)
+    template = await deck.models.chat_template(model)
     return json_response(
         ModelDetails(
             details=details(model),
             model_info=_model_info(model),
-            capabilities=capabilities(model),
+            capabilities=capabilities(model, deck.instances.of(model.id)),
             modelfile=f"FROM {names.shown(model, deck.state.models)}\n",
             modified_at=await _modified(model),
             license=model.license or UNSET,
@@ -201,7 +201,7 @@ async def pull(deck: Deck, request: Request) -> Response | StreamResponse:
     """
     body = request.parse(PullBody)
     model = await names.look_up(deck, body.wanted)
-    job = await deck.download(model.id, request.origin)
+    job = await deck.downloads.start(model.id, request.origin)
     if body.stream is not False:
         return await streamed(_lines(deck, model, job), OLLAMA_STREAM)
     async with aclosing(_progress(deck, model, job)) as statuses:
@@ -260,10 +260,10 @@ async def delete(deck: Deck, request: Request) -> Response:
     """
     model = _here(deck, request.parse(ModelNameBody).wanted)
     if model.local:
-        await deck.delete_model(model.id, request.origin)
+        await deck.models.delete(model.id, request.origin)
         return Response(content_type=None)
-    instance = deck.instance_of(model.id)
+    instance = deck.instances.of(model.id)
     idle = instance is None or instance.state is not InstanceState.BUSY
     what = CacheSelection(models=(model.id,))
-    await deck.delete_cached(what, request.origin, force=idle, whole=True)
+    await deck.cache.delete(what, request.origin, force=idle, whole=True)
     return Response(content_type=None)

@@ -25,7 +25,7 @@ DEFAULT_QUANT = "Q4_K_M"
 
 
 def shown(model: Model, models: Mapping[str, Model]) -> str:
-    """The name of a model for Ollama's clients; `Deck.model` finds it by this name.
+    """The name of a model for Ollama's clients; `ModelCommands.find` finds it by this name.
 
     `models` are all models by id.
 
@@ -38,6 +38,8 @@ def shown(model: Model, models: Mapping[str, Model]) -> str:
     >>> shown(mine, {"1": mine})
     'my-model:latest'
     """
+    if model.source == "ollama":
+        return model.name
     if model.repo is not None and model.unique.partition(":")[0] == model.repo:
         return HUB + (model.unique if ":" in model.unique else model.unique + LATEST)
     return public_name(model, models) + LATEST
@@ -46,7 +48,7 @@ def shown(model: Model, models: Mapping[str, Model]) -> str:
 def find(deck: Deck, name: str) -> Model:
     """The listed model with this name. Raises NotFound or Ambiguous."""
     try:
-        return deck.model(name)
+        return deck.models.find(name)
     except NotFound:
         raise NotFound(
             f"model {name[:200]!r} not found.",
@@ -63,12 +65,12 @@ async def look_up(deck: Deck, name: str) -> Model:
     found = spellings(name, deck.config.hub.endpoint)
     for text in found:
         try:
-            return await deck.resolve(text)
+            return await deck.models.resolve(text)
         except (NotFound, Ambiguous) as error:
             missing = missing or error
     base = found[0]
     if base.count("/") == 1 and ":" not in base:
-        return await deck.resolve(usual(await deck.repository(base)))
+        return await deck.models.resolve(usual(await deck.hub.repository(base)))
     assert missing is not None
     if "/" not in base:
         raise NotFound(

@@ -7,7 +7,8 @@ github.com/ollama/ollama.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import msgspec
@@ -83,6 +84,32 @@ class Options:
             "seed": None if seed is None else seed & 0xFFFF_FFFF,
             "stop": tuple(text for text in stop if text),
         }
+
+
+_NAMES = {
+    **{option.name: option.name for option in fields(Options)},
+    "max_tokens": "num_predict",
+    "max_output_tokens": "num_predict",
+}
+"""Options by their names beside `options`: their own, and those of OpenAI for the limit."""
+
+
+def with_options_inside(given: Any) -> Any:
+    """A request with those of its options inside `options` that were sent beside it.
+
+    Programs made after OpenAI's API send `temperature`, `top_p` and `max_output_tokens` there, such
+    as ollama-ai-provider-v2. What is inside `options` already outranks them.
+
+    >>> with_options_inside({"model": "m", "top_p": 0.9, "options": {"seed": 7}})
+    {'model': 'm', 'options': {'top_p': 0.9, 'seed': 7}}
+    """
+    if not isinstance(given, dict) or not isinstance(given.get("options"), Mapping | None):
+        return given
+    beside = {_NAMES[name]: value for name, value in given.items() if name in _NAMES}
+    if not beside:
+        return given
+    rest = {name: value for name, value in given.items() if name not in _NAMES}
+    return {**rest, "options": {**beside, **(given.get("options") or {})}}
 
 
 _PLAIN = (

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modeldeck.core.api.dialect_routes import ASKING, dialect_route
 from modeldeck.core.api.http.messages import NDJSON, Request, Response, json_response, text_response
 from modeldeck.core.api.http.router import Handler, Route
-from modeldeck.core.api.inference import RAISES
 from modeldeck.core.api.ollama import generate, models
 from modeldeck.core.api.ollama.model_schema import (
     ModelDetails,
@@ -73,27 +73,12 @@ def not_served(deck: Deck, request: Request) -> Response:
 
 
 def _route(method: str, path: str, handler: Handler, summary: str, name: str, **more: Any) -> Route:
-    return Route(
-        method=method,
-        template=f"/{path}",
-        operation_id=f"ollama{name}",
-        summary=summary,
-        tag="ollama",
-        handler=handler,
-        error_style="ollama",
-        # Clients pull what is not found.
-        statuses={NotDownloaded: 404},
-        **more,
-    )
+    # Clients pull what is not found.
+    given = {"tag": "ollama", "error_style": "ollama", "operation_id": f"ollama{name}", **more}
+    return dialect_route(method, f"/{path}", handler, summary, **given)
 
 
-_ASKING: dict[str, Any] = {
-    "body_required": True,
-    "cancel_when_gone": True,
-    "asks": True,
-    "raises": RAISES,
-}
-_STREAMED: dict[str, Any] = {**_ASKING, "streams": (NDJSON, GenerateResponse)}
+_STREAMED: dict[str, Any] = {**ASKING, "streams": (NDJSON, GenerateResponse)}
 _NAMING = (InvalidRequest, NotFound, NotDownloaded, Ambiguous)
 _PULLING = (*_NAMING, HubUnavailable, Gated, NotEnoughDisk, Corrupt, Cancelled)
 _CHANGING: dict[str, Any] = {"body_required": True, "need": "manage"}
@@ -126,9 +111,9 @@ ROUTES: tuple[Route, ...] = (
     _route("POST", "api/generate", generate.generate, "Answer a prompt, streamed or whole",
            "Generate", body=GenerateBody, answer=GenerateResponse, **_STREAMED),
     _route("POST", "api/embed", generate.embed, "Turn texts into vectors", "Embed",
-           body=EmbedBody, answer=Embedded, **_ASKING),
+           body=EmbedBody, answer=Embedded, **ASKING),
     _route("POST", "api/embeddings", generate.embed_one, "Turn one text into a vector",
-           "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **_ASKING),
+           "EmbedOne", body=EmbeddingBody, answer=EmbeddedOne, **ASKING),
     *(_route(method, path, not_served, "Not served here: answers 501", name,
              raises=(NotImplementedHere,))
       for method, path, name in _REFUSED),

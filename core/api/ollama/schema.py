@@ -17,14 +17,16 @@ from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.call_input import input_of
 from modeldeck.core.api.inference import seconds
+from modeldeck.core.api.message_content import joined, media_content
 from modeldeck.core.api.ollama.options import Options
-from modeldeck.core.api.openai.chat_schema import TokenForm
-from modeldeck.core.api.openai.request_schema import Alternatives, ToolForm, refuse, tools_of
-from modeldeck.core.api.thinking import thinking_fields
+from modeldeck.core.api.openai.chat_request import ChosenTool, TokenForm, choice_of
+from modeldeck.core.api.openai.shared_fields import Alternatives, ToolForm, tools_of
+from modeldeck.core.api.thinking_fields import thinking_fields
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
+    Media,
     Message,
     Priority,
     TokenLogprob,
@@ -153,8 +155,8 @@ class OllamaMessage:
     content: str | None = ""
     thinking: str | None = None
     """What the assistant thought."""
-    images: list[Any] | None = None
-    """Refused."""
+    images: list[str] | None = None
+    """In base64; they stand before the text."""
     tool_calls: list[OllamaCall] | None = None
     tool_name: str | None = None
     """Name of the called tool, in a message of role `tool`."""
@@ -167,13 +169,18 @@ class OllamaChatBody(TextOptionsBody):
 
     messages: list[OllamaMessage] | None = None
     tools: list[ToolForm] | None = None
+    tool_choice: str | ChosenTool | None = None
+    """An extension, in OpenAI's form: programs send it, and Ollama passes it over."""
 
     def request(self) -> GenerateRequest | None:
         """The request to an engine; None without messages or prompt. Raises InvalidRequest."""
         fields, tools = self.request_fields(), tools_of(self.tools)
         if not self.messages:
             return None
-        return GenerateRequest(messages=conversation(self.messages), tools=tools, **fields)
+        choice = choice_of(self.tool_choice, {tool.name for tool in tools})
+        return GenerateRequest(
+            messages=conversation(self.messages), tools=tools, tool_choice=choice, **fields
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,29 +193,35 @@ class GenerateBody(TextOptionsBody):
     """Use the prompt as it is, without a chat template."""
     suffix: str | None = None
     """Text after the answer: a model for code fills the gap between the prompt and it."""
+    images: list[str] | None = None
+    """In base64; they stand before the prompt."""
 
     def request(self) -> GenerateRequest | None:
         """The request to an engine; None without messages or prompt. Raises InvalidRequest."""
         fields = self.request_fields()
+        if self.images and (self.raw or self.suffix):
+            raise InvalidRequest(
+                "images do not go with raw or suffix: their place is told by the chat template.",
+                "Leave raw and suffix out.",
+            )
         if self.suffix:
             return GenerateRequest(prompt=self.prompt or "", suffix=self.suffix, **fields)
-        if not self.prompt:
+        if not self.prompt and not self.images:
             return None
         if self.raw:
             return GenerateRequest(prompt=self.prompt, **fields)
         before = (Message(role="system", content=self.system),) if self.system else ()
-        return GenerateRequest(
-            messages=(*before, Message(role="user", content=self.prompt)), **fields
-        )
+        media = _images(self.images, "images")
+        asked = Message(role="user", content=self.prompt or "", media=media)
+        return GenerateRequest(messages=(*before, asked), **fields)
 
 
 def conversation(messages: list[OllamaMessage]) -> tuple[Message, ...]:
-    """Convert the messages. Raises InvalidRequest for images.
+    """Convert the messages.
 
     Ollama's tool calls need no id, and a tool's answer may only name its tool: it is assigned to
     the first unanswered call of that tool, else to the first unanswered call.
     """
-    refuse({"images": any(message.images for message in messages)})
     made: list[Message] = []
     open_calls: list[ToolCall] = []
     for message in messages:
@@ -227,12 +240,22 @@ def conversation(messages: list[OllamaMessage]) -> tuple[Message, ...]:
             Message(
                 role=message.role,
                 content=message.content or "",
+                media=_images(message.images, f"messages[{len(made)}].images"),
                 thought=(message.thinking or "") if message.role == "assistant" else "",
                 tool_calls=calls,
                 tool_call_id=answered,
             )
         )
     return tuple(made)
+
+
+def _images(images: list[str] | None, place: str) -> tuple[Media, ...]:
+    """Images before a text."""
+    found = (
+        media_content("image", image, f"{place}[{number}]", is_base64=True)
+        for number, image in enumerate(images or ())
+    )
+    return joined(found).media
 
 
 def _call(form: OllamaCall, otherwise: str) -> ToolCall:
@@ -261,8 +284,7 @@ class EmbeddingBody(ModelRequest):
 # Responses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OllamaAnswerMessage:
+class OllamaAnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The message of an answer, or a piece of it."""
 
     content: str
@@ -272,8 +294,7 @@ class OllamaAnswerMessage:
     tool_calls: list[OllamaCall] | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateResponse:
+class GenerateResponse(msgspec.Struct, frozen=True, kw_only=True):
     """An answer, or a piece of one. `message` is for a chat, `response` for a prompt."""
 
     model: str
@@ -315,13 +336,17 @@ def metrics(last: Chunk, *, load_s: float, total_s: float) -> dict[str, Any]:
 
 
 def calls_of(calls: tuple[ToolCall, ...]) -> list[OllamaCall] | UnsetType:
-    """Convert our tool calls; unset for none."""
+    """Convert our tool calls; unset for none.
+
+    One that is not complete is left out: Ollama's clients do not look at why an answer ended.
+    """
     return [
         OllamaCall(
             id=call.id,
             function=OllamaFunction(name=call.name, arguments=input_of(call), index=number),
         )
         for number, call in enumerate(calls)
+        if call.complete
     ] or UNSET
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import msgspec
 
 from modeldeck.core.api.capabilities import thinking_notice
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.inference import OPENAI_STREAM, streamed
+from modeldeck.core.api.media_input import with_media
 from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.chat_answer import (
     ChatStream,
@@ -20,9 +22,10 @@ from modeldeck.core.api.openai.chat_answer import (
     CompletionChunk,
     choice_of,
 )
-from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.openai.chat_request import ChatBody, generate_request
 from modeldeck.core.api.openai.field_table import CHAT, parsed
-from modeldeck.core.api.openai.request_schema import DONE, Timings, Usage, answers
+from modeldeck.core.api.openai.shared_fields import DONE, Timings, Usage, answers
+from modeldeck.core.api.side_by_side import answers_to, collected_answers
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester
 
 if TYPE_CHECKING:
@@ -36,8 +39,9 @@ async def chat(deck: Deck, request: Request) -> Response | StreamResponse:
     away.
     """
     body = parsed(request, ChatBody, CHAT)
-    asked, model = generate_request(body), deck.model(body.model)
+    model = deck.models.find(body.model)
     requester = request.requester("openai", body.priority)
+    asked = await with_media(deck, model, generate_request(body), requester)
     headers = thinking_notice(model, asked.thinking)
     if body.stream:
         events = _events(deck, model, asked, body, requester)
@@ -55,17 +59,14 @@ async def _whole(
 ) -> Completion:
     """The complete answers."""
     created = int(time.time())
-    keep = body.keep_alive_s()
-    found: list[Chunk] = []
-    for one in answers(asked, body.n):
-        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
-            found.append(await collected(reply.chunks))
+    several = answers(asked, body.n)
+    found = await collected_answers(deck, model, several, requester, body.keep_alive_s())
     return Completion(
         id=_key(),
         created=created,
         model=public_name(model, deck.state.models),
         choices=[choice_of(whole, body, index) for index, whole in enumerate(found)],
-        usage=Usage.of(*found, prompts=1),
+        usage=Usage.of(*found, each=len(found)),
         timings=Timings.of(found[-1]),
     )
 
@@ -73,24 +74,26 @@ async def _whole(
 async def _events(
     deck: Deck, model: Model, asked: GenerateRequest, body: ChatBody, requester: Requester
 ) -> AsyncGenerator[bytes, None]:
-    """The answers as server-sent events, one after the other."""
+    """The answers as server-sent events, as they come."""
     name = public_name(model, deck.state.models)
     blank = CompletionChunk(id=_key(), created=int(time.time()), model=name)
-    keep = body.keep_alive_s()
-    ends: list[Chunk] = []
-    for index, one in enumerate(answers(asked, body.n)):
-        stream = ChatStream(blank, body, index)
-        begin = _event(stream.opening())
-        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
-            async for chunk in reply.chunks:
-                data = begin + b"".join(_event(part) for part in stream.pieces(chunk))
-                begin = b""
-                if data:
-                    yield data
-        ends.append(chunk)
+    several = answers(asked, body.n)
+    streams = [ChatStream(blank, body, index) for index in range(len(several))]
+    ends: dict[int, Chunk] = {}
+    pieces = answers_to(deck, model, several, requester, body.keep_alive_s())
+    async with aclosing(pieces):
+        async for piece in pieces:
+            stream = streams[piece.index]
+            parts = stream.pieces(piece.chunk)
+            if piece.index not in ends:
+                parts.insert(0, stream.opening())
+            ends[piece.index] = piece.chunk
+            if data := b"".join(_event(part) for part in parts):
+                yield data
     if body.with_usage:
-        usage = Usage.of(*ends, prompts=1)
-        yield _event(replace(blank, usage=usage, timings=Timings.of(ends[-1])))
+        last = [ends[index] for index in sorted(ends)]
+        usage = Usage.of(*last, each=len(last))
+        yield _event(replace(blank, usage=usage, timings=Timings.of(last[-1])))
     yield DONE
 
 

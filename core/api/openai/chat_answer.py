@@ -5,19 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
-from modeldeck.core.api.openai.chat_schema import (
-    CalledFunction,
-    CallForm,
-    ChatBody,
-    ChatLogprobs,
-    calls_of,
-)
-from modeldeck.core.api.openai.request_schema import Ended, Timings, Usage, ended
+from modeldeck.core.api.openai.chat_messages import CalledFunction, CallForm
+from modeldeck.core.api.openai.chat_request import ChatBody, ChatLogprobs, calls_of
+from modeldeck.core.api.openai.shared_fields import Ended, Timings, Usage, ended, stop_reason
 from modeldeck.core.schema import Chunk, ToolCall
 
 
@@ -44,6 +39,7 @@ class Choice:
     finish_reason: Ended
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    stop_reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +85,7 @@ class ChunkChoice:
     finish_reason: Ended | None = None
     index: int = 0
     logprobs: ChatLogprobs | None = None
+    stop_reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +117,7 @@ def choice_of(whole: Chunk, body: ChatBody, index: int = 0) -> Choice:
         finish_reason=ended(whole, old=old),
         index=index,
         logprobs=ChatLogprobs.of(whole.logprobs),
+        stop_reason=stop_reason(whole),
     )
 
 
@@ -160,7 +158,8 @@ class ChatStream:
                 made.append(self._adding(Delta(content=rest)))
             if calls := calls_of(self._body, chunk):
                 made.append(self._calling(calls))
-            made.append(self._adding(Delta(), finish_reason=ended(chunk, old=self._old)))
+            how = ended(chunk, old=self._old)
+            made.append(self._adding(Delta(), finish_reason=how, stop_reason=stop_reason(chunk)))
         return made
 
     def _thought(self, text: str) -> list[CompletionChunk]:
@@ -184,4 +183,7 @@ class ChatStream:
 
     def _adding(self, delta: Delta, **more: Any) -> CompletionChunk:
         choice = ChunkChoice(delta=delta, index=self._index, **more)
-        return replace(self._blank, choices=[choice])
+        blank = self._blank  # dataclasses.replace takes as long as all the rest
+        return CompletionChunk(
+            id=blank.id, created=blank.created, model=blank.model, choices=[choice]
+        )

@@ -8,16 +8,18 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, event, json_response
-from modeldeck.core.api.inference import OPENAI_STREAM, asking, collected, streamed
+from modeldeck.core.api.inference import OPENAI_STREAM, streamed
 from modeldeck.core.api.names import public_name
 from modeldeck.core.api.openai.field_table import COMPLETION, parsed
-from modeldeck.core.api.openai.request_schema import (
+from modeldeck.core.api.openai.shared_fields import (
     DONE,
     Alternatives,
     Ended,
@@ -27,7 +29,9 @@ from modeldeck.core.api.openai.request_schema import (
     answers,
     ended,
     refuse,
+    stop_reason,
 )
+from modeldeck.core.api.side_by_side import answers_to, collected_answers
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Chunk, GenerateRequest, Model, Requester, TokenLogprob
 
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
 
 MOST_PROMPTS = 64
-"""Prompts in one request at most; they are answered one after the other."""
+"""Prompts in one request at most; as many are answered at once as the model
+has slots."""
 
 DEFAULT_TOKENS = 16
 """Default of `max_tokens`: OpenAI's."""
@@ -74,7 +79,7 @@ class CompletionBody(Sampling):
 
     def usage(self, ends: list[Chunk]) -> Usage:
         """The usage of all answers; several answers to one prompt count it once."""
-        return Usage.of(*ends, prompts=1) if len(self.prompts()) == 1 else Usage.of(*ends)
+        return Usage.of(*ends, each=self.n or 1)
 
     def prompts(self) -> list[str]:
         """The prompts. Raises InvalidRequest."""
@@ -123,6 +128,7 @@ class TextChoice:
     logprobs: TextLogprobs | None = None
     finish_reason: Ended | None = None
     """None in all pieces of a stream except the last."""
+    stop_reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +151,7 @@ async def complete(deck: Deck, request: Request) -> Response | StreamResponse:
     The prompt is used as it is, without a chat template.
     """
     body = parsed(request, CompletionBody, COMPLETION)
-    asked, model = body.requests(), deck.model(body.model)
+    asked, model = body.requests(), deck.models.find(body.model)
     blank = TextCompletion(
         id=f"cmpl-{uuid.uuid4().hex}",
         created=int(time.time()),
@@ -168,16 +174,14 @@ async def _whole(
 ) -> TextCompletion:
     """The complete answers."""
     keep = body.keep_alive_s()
-    found: list[Chunk] = []
-    for one in asked:
-        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
-            found.append(await collected(reply.chunks))
+    found = await collected_answers(deck, model, asked, requester, keep)
     choices = [
         TextChoice(
             text=((asked[index].prompt or "") if body.echo else "") + answer.text,
             index=index,
             logprobs=TextLogprobs.of(answer.logprobs),
             finish_reason=ended(answer),
+            stop_reason=stop_reason(answer),
         )
         for index, answer in enumerate(found)
     ]
@@ -193,22 +197,23 @@ async def _events(
     blank: TextCompletion,
     requester: Requester,
 ) -> AsyncGenerator[bytes, None]:
-    """The answers as server-sent events, one after the other."""
-    keep = body.keep_alive_s()
-    ends: list[Chunk] = []
-    for index, one in enumerate(asked):
-        echo, offset = (one.prompt or "") if body.echo else "", 0
-        async with asking(deck, model, one, requester, keep_alive_s=keep) as reply:
-            async for chunk in reply.chunks:
-                choice = TextChoice(
-                    text=echo + chunk.text,
-                    index=index,
-                    logprobs=TextLogprobs.of(chunk.logprobs, offset),
-                    finish_reason=ended(chunk) if chunk.finish_reason else None,
-                )
-                echo, offset = "", offset + len(chunk.text)
-                yield _event(replace(blank, choices=[choice]))
-        ends.append(chunk)
+    """The answers as server-sent events, as they come."""
+    echoes = [(one.prompt or "") if body.echo else "" for one in asked]
+    offsets, ends = [0] * len(asked), [Chunk()] * len(asked)
+    pieces = answers_to(deck, model, asked, requester, body.keep_alive_s())
+    async with aclosing(pieces):
+        async for piece in pieces:
+            at, chunk = piece.index, piece.chunk
+            choice = TextChoice(
+                text=echoes[at] + chunk.text,
+                index=at,
+                logprobs=TextLogprobs.of(chunk.logprobs, offsets[at]),
+                finish_reason=ended(chunk) if chunk.finish_reason else None,
+                stop_reason=stop_reason(chunk),
+            )
+            echoes[at], ends[at] = "", chunk
+            offsets[at] += len(chunk.text)
+            yield _event(replace(blank, choices=[choice]))
     if body.with_usage:
         yield _event(replace(blank, usage=body.usage(ends), timings=Timings.of(ends[-1])))
     yield DONE

@@ -99,10 +99,10 @@ def encoded(values: Sequence[float], format: Literal["float", "base64"]) -> list
 async def embed(deck: Deck, request: Request) -> Response:
     """Turn texts into vectors, with an embedding model."""
     body = parsed(request, EmbeddingsBody, EMBEDDING)
-    texts, model = body.texts(), deck.model(body.model)
+    texts, model = body.texts(), deck.models.find(body.model)
     keep = seconds(body.keep_alive)
     requester = request.requester("openai", body.priority)
-    vectors = (await deck.embed(model, texts, requester, keep_alive_s=keep)).vectors
+    vectors = (await deck.inference.embed(model, texts, requester, keep_alive_s=keep)).vectors
     data = [
         VectorForm(
             index=index,

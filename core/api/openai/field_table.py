@@ -46,7 +46,11 @@ def _same(value: object, plain: object) -> bool:
 
 def parsed(request: Request, type_: type[T], table: FieldTable) -> T:
     """The body of a request. Raises InvalidRequest, for refused fields as well."""
-    given: Any = request.json()
+    return read(request.json(), type_, table)
+
+
+def read(given: Any, type_: type[T], table: FieldTable) -> T:
+    """A decoded body as its record. Raises InvalidRequest, for refused fields as well."""
     table.check(given)
     return convert({} if given is None else given, type_, "The body")
 

@@ -60,7 +60,7 @@ class OpenModel:
     max_model_len: int | UnsetType = UNSET
     """The same, by vLLM's name."""
     capabilities: list[str] = field(default_factory=list)
-    """Among `completion`, `tools`, `thinking`, `embedding`."""
+    """Among `completion`, `tools`, `thinking`, `vision`, `audio`, `embedding`."""
     meta: ModelMeta = field(default_factory=ModelMeta)
 
 

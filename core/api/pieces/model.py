@@ -146,7 +146,7 @@ def document(
         made["ram"] = ram
     if model.context_length is not None and model.context_length in INT64:
         made["maxTokens"] = {"total": model.context_length}
-    if "vision" in model.usage:
+    if "vision" in (*model.usage, *model.capabilities):
         made["capabilities"] = {"images": True}
     return _overlaid(made, model.documented)
 
@@ -169,7 +169,7 @@ def sdk_version(user_agent: str | None) -> Version | None:
 
     Python's sends `OpenAPI-Generator/4.4.0/python`; TypeScript's accepts any value.
     """
-    found = _AGENT.match(user_agent or "")
+    found = _AGENT.match(user_agent) if user_agent else None
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -285,7 +285,7 @@ def _type(model: Model) -> str:
 
 
 def _usage(model: Model) -> str:
-    if "embedding" in model.usage:
+    if not model.generates_text:
         return "TEXT_EMBEDDING"
     return "CODE_GENERATION" if model.usage[:1] == ("code",) else "CODE_CONVERSATION"
 

@@ -38,9 +38,10 @@ from modeldeck.core.api.pieces.model import (
 from modeldeck.core.api.pieces.progress import ProgressSockets, newest, phase, present_frame
 from modeldeck.core.api.pieces.schema import DOCUMENT, check
 from modeldeck.core.errors import Busy, Conflict, NotDownloaded, NotFound
-from modeldeck.core.schema import CacheSelection, Download, Instance, LoadWish, Model
+from modeldeck.core.schema import OTHER_TOOLS, CacheSelection, Download, Instance, LoadWish, Model
 from modeldeck.core.schema.state import State
 from modeldeck.core.schema.summary import LOADED
+from modeldeck.core.service.library.other_tools import deletion_refused
 
 if TYPE_CHECKING:
     from modeldeck.core.service.deck import Deck
@@ -187,7 +188,7 @@ async def download(deck: Deck, request: Request) -> Response:
     """Start a download, or join the running one; answered once it is stored."""
     model = _named(deck, request)
     _refuse_cloud(model, "downloaded")
-    job = await deck.download(model.id, request.origin)
+    job = await deck.downloads.start(model.id, request.origin)
     await _sync_sockets(deck, model.id)
     found = _find(deck, model.id)
     if job is None or found.downloaded or _job(deck, found) is not None:
@@ -210,7 +211,7 @@ async def cancel(deck: Deck, request: Request) -> Response:
 
 async def _cancel(deck: Deck, request: Request, job: Download) -> None:
     try:
-        await deck.cancel_download(job.id, request.origin)
+        await deck.downloads.cancel(job.id, request.origin)
     except (NotFound, Conflict):
         pass  # it ended in between
 
@@ -225,7 +226,7 @@ async def load(deck: Deck, request: Request) -> Response:
         raise NotDownloaded(f"{model.name} is not downloaded.", "Download it first.")
     try:
         async with asyncio.timeout(LOAD_WAIT_S):
-            await deck.loaded(model.id, LoadWish(), request.origin)
+            await deck.instances.loaded(model.id, LoadWish(), request.origin)
     except TimeoutError:
         raise Busy(
             f"{model.name} is still loading after {LOAD_WAIT_S:.0f} s.",
@@ -238,10 +239,10 @@ async def unload(deck: Deck, request: Request) -> Response:
     """Unload a model; does nothing if it is not loaded."""
     model = _named(deck, request)
     _refuse_cloud(model, "unloaded")
-    instance = deck.instance_of(model.id)
+    instance = deck.instances.of(model.id)
     if instance is not None:
         try:
-            await deck.unload(instance.id, request.origin)
+            await deck.instances.unload(instance.id, request.origin)
         except NotFound:
             pass  # it ended in between
     return _answer(deck, request, model.id)
@@ -249,7 +250,7 @@ async def unload(deck: Deck, request: Request) -> Response:
 
 async def unload_all(deck: Deck, request: Request) -> Response:
     """Unload every model that can be unloaded."""
-    await deck.unload_all(request.origin)
+    await deck.instances.unload_all(request.origin)
     return no_content()
 
 
@@ -264,7 +265,7 @@ async def update(deck: Deck, request: Request) -> Response:
     if "name" in changes:
         _refuse_name(deck, model, changes["name"])
     if changes:
-        await deck.update_model(model.id, changes, request.origin)
+        await deck.models.update(model.id, changes, request.origin)
     return _answer(deck, request, model.id)
 
 
@@ -281,7 +282,7 @@ def _refuse_name(deck: Deck, model: Model, name: str) -> None:
 async def create(deck: Deck, request: Request) -> Response:
     """Add a custom model."""
     seed = pieces_model.seed(checked(request.json(), "SeededModel"))
-    model = await deck.create_model(seed, request.origin)
+    model = await deck.models.create(seed, request.origin)
     return _answer(deck, request, model.id)
 
 
@@ -290,7 +291,7 @@ async def delete(deck: Deck, request: Request) -> Response:
     model = _named(deck, request)
     if not model.custom:
         raise Conflict(f"{model.name} is not a custom model.", "Only custom ones can be deleted.")
-    await deck.delete_model(model.id, request.origin)
+    await deck.models.delete(model.id, request.origin)
     await _sync_sockets(deck, model.id)
     return no_content()
 
@@ -313,6 +314,8 @@ async def delete_cache(deck: Deck, request: Request) -> Response:
 
 
 async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
+    if model.source in OTHER_TOOLS:
+        raise deletion_refused(model)
     if model.local:
         raise Conflict(
             f"{model.name} lies at {model.path}, which is yours: it is never deleted here.",
@@ -323,7 +326,7 @@ async def _remove_files(deck: Deck, request: Request, model: Model) -> None:
         await _cancel(deck, request, job)
     if model.downloaded or (job is not None and job.state != "completed"):
         what = CacheSelection(models=(model.id,))
-        await deck.delete_cached(what, request.origin, force=True, whole=True)
+        await deck.cache.delete(what, request.origin, force=True, whole=True)
         await _sync_sockets(deck, model.id)
 
 

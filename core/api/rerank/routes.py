@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from modeldeck.core.api.dialect_routes import ASKING, dialect_route
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
-from modeldeck.core.api.inference import RAISES, seconds
+from modeldeck.core.api.inference import seconds
 from modeldeck.core.api.names import public_name
-from modeldeck.core.errors import InvalidRequest, NotDownloaded
+from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Model, Priority, TextScore
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ async def rerank(deck: Deck, request: Request) -> Response:
     texts, model = body.to_rank(), _model(deck, body.model)
     keep = seconds(body.keep_alive)
     requester = request.requester("openai", body.priority)
-    scores = await deck.rank(model, body.query, texts, requester, keep_alive_s=keep)
+    scores = await deck.inference.rank(model, body.query, texts, requester, keep_alive_s=keep)
     if body.documents is None:
         return json_response(tei_answer(body, texts, scores))
     name = public_name(model, deck.state.models)
@@ -147,7 +148,7 @@ async def rerank(deck: Deck, request: Request) -> Response:
 def _model(deck: Deck, name: str | None) -> Model:
     """The model that is asked. Raises NotFound, Ambiguous, InvalidRequest."""
     if name is not None:
-        return deck.model(name)
+        return deck.models.find(name)
     found = [
         model
         for model in deck.state.models.values()
@@ -202,22 +203,8 @@ def tei_answer(
 
 
 def _route(path: str, summary: str, operation_id: str, answered: Any) -> Route:
-    return Route(
-        method="POST",
-        template=path,
-        summary=summary,
-        operation_id=operation_id,
-        tag="openai",
-        handler=rerank,
-        error_style="openai",
-        statuses={NotDownloaded: 404},
-        body=RerankBody,
-        body_required=True,
-        answer=answered,
-        raises=RAISES,
-        asks=True,
-        cancel_when_gone=True,
-    )
+    given = {"tag": "openai", "error_style": "openai", "operation_id": operation_id, **ASKING}
+    return dialect_route("POST", path, rerank, summary, body=RerankBody, answer=answered, **given)
 
 
 ROUTES: tuple[Route, ...] = (

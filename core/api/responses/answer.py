@@ -13,12 +13,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from modeldeck.core.api.openai.chat_schema import TokenForm
-from modeldeck.core.api.responses.request_schema import AnswerBody
+from modeldeck.core.api.openai.chat_request import TokenForm
+from modeldeck.core.api.responses.request import AnswerBody
 from modeldeck.core.errors import ContextExceeded, DeckError, InvalidRequest
 from modeldeck.core.schema import Chunk
 
-AnswerStatus = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+AnswerStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -176,6 +176,13 @@ class TextEcho:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationEcho:
+    """The conversation that an answer was given in."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerObject:
     """An answer."""
 
@@ -210,6 +217,7 @@ class AnswerObject:
     user: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     background: bool = False
+    conversation: ConversationEcho | None = None
     object: Literal["response"] = "response"
 
     @classmethod
@@ -217,6 +225,7 @@ class AnswerObject:
         """An answer that has nothing yet, with what its request asked for."""
         reasoning = body.reasoning
         form = body.text.format if body.text is not None else None
+        conversation = body.conversation_id()
         return cls(
             id=id,
             created_at=created_at,
@@ -245,6 +254,9 @@ class AnswerObject:
             truncation=body.truncation or "disabled",
             user=body.user,
             metadata=body.metadata or {},
+            background=bool(body.background),
+            status="queued" if body.background else "in_progress",
+            conversation=ConversationEcho(id=conversation) if conversation is not None else None,
         )
 
 
@@ -257,8 +269,7 @@ def _without_none(form: object) -> dict[str, Any]:
 # Events
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerEvent:
+class AnswerEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A server-sent event of a streamed answer; which fields it has depends on its type."""
 
     type: str

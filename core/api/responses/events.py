@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, structs
 
 from modeldeck.core.api.http.messages import event
-from modeldeck.core.api.openai.chat_schema import TokenForm
+from modeldeck.core.api.openai.chat_request import TokenForm
 from modeldeck.core.api.responses.answer import (
     AnswerEvent,
     AnswerFailure,
@@ -68,6 +68,8 @@ class AnswerEvents:
         self._number = 0
         self._output: list[AnyItem] = []
         self._open: MessageItem | ThoughtItem | None = None
+        self._place_json = b""
+        """Where the open item stands, as JSON without its braces."""
         self._texts: list[str] = []
         self._logprobs: list[TokenForm] = []
         self._ended: AnswerObject | None = None
@@ -80,19 +82,30 @@ class AnswerEvents:
         return replace(self._begun, output=self._so_far("in_progress"))
 
     def ping(self) -> bytes | None:
-        """A sign of life: the opening, or that the answer is in progress; None within an item.
+        """A sign of life: the opening, or how far the answer is; None within an item.
 
         Clients take the repeated event before the first item only.
         """
         if not self._number:
-            return self._opening()
+            return self.opening()
         if self._output or self._open is not None or self._ended is not None:
             return None
-        return self._event("response.in_progress", response=self._begun)
+        return self._event(f"response.{self._begun.status}", response=self._begun)
+
+    def begin(self) -> bytes:
+        """That an answer which was queued is being made; nothing for any other."""
+        if self._begun.status != "queued" or self._ended is not None:
+            return b""
+        data = b"" if self._number else self.opening()
+        self._begun = replace(self._begun, status="in_progress")
+        return data + self._event("response.in_progress", response=self._begun)
 
     def add(self, chunk: Chunk) -> bytes:
-        """The events of a piece; those of the last piece end the answer."""
-        data = b"" if self._number else self._opening()
+        """The events of a piece; those of the last piece end the answer.
+
+        One that was queued is being made from its first piece on, which may be empty.
+        """
+        data = self.begin() or (b"" if self._number else self.opening())
         if chunk.thought:
             data += self._add_thought(chunk.thought)
         if chunk.text or chunk.logprobs:
@@ -112,14 +125,15 @@ class AnswerEvents:
     def _broken_off(self, status: AnswerStatus, kind: str, **more: Any) -> bytes:
         if self._ended is not None:
             return b""
-        data = b"" if self._number else self._opening()
+        data = b"" if self._number else self.opening()
         output = self._so_far("incomplete")
         self._ended = replace(self._begun, status=status, output=output, **more)
         return data + self._event(kind, response=self._ended)
 
-    def _opening(self) -> bytes:
+    def opening(self) -> bytes:
+        """The first two events: that there is an answer, and whether it is queued."""
         return self._event("response.created", response=self._begun) + self._event(
-            "response.in_progress", response=self._begun
+            f"response.{self._begun.status}", response=self._begun
         )
 
     def _event(self, kind: str, **fields: Any) -> bytes:
@@ -159,6 +173,7 @@ class AnswerEvents:
     def _begin(self, item: MessageItem | ThoughtItem) -> bytes:
         data = self._close("completed")
         self._open = item
+        self._place_json = msgspec.json.encode(self._place())[1:-1]
         data += self._event("response.output_item.added", output_index=len(self._output), item=item)
         if isinstance(item, MessageItem):
             part: Any = OutputText(text="")
@@ -173,18 +188,36 @@ class AnswerEvents:
         if not isinstance(self._open, ThoughtItem):
             data = self._begin(ThoughtItem(id=self._ids("rs"), status="in_progress"))
         self._texts.append(text)
-        kind = "response.reasoning_summary_text.delta"
-        return data + self._event(kind, **self._place(), delta=text)
+        return data + self._delta("response.reasoning_summary_text.delta", text)
 
     def _add_text(self, chunk: Chunk) -> bytes:
         data = b""
         if not isinstance(self._open, MessageItem):
             data = self._begin(MessageItem(id=self._ids("msg"), status="in_progress"))
-        tokens = [TokenForm.of(token) for token in chunk.logprobs]
         self._texts.append(chunk.text)
-        self._logprobs += tokens
-        kind = "response.output_text.delta"
-        return data + self._event(kind, **self._place(), delta=chunk.text, logprobs=tokens)
+        logprobs = b"[]"
+        if chunk.logprobs:
+            tokens = [TokenForm.of(token) for token in chunk.logprobs]
+            self._logprobs += tokens
+            logprobs = msgspec.json.encode(tokens)
+        more = b',"logprobs":' + logprobs
+        return data + self._delta("response.output_text.delta", chunk.text, more)
+
+    def _delta(self, kind: str, text: str, more: bytes = b"") -> bytes:
+        """The event of a piece of text, as `_event` would write it.
+
+        An answer has one for each token, so only what differs is encoded.
+        """
+        number, self._number = self._number, self._number + 1
+        name = kind.encode()
+        return (b'event: %b\ndata: {"type":"%b","sequence_number":%d,%b,"delta":%b%b}\n\n') % (
+            name,
+            name,
+            number,
+            self._place_json,
+            msgspec.json.encode(text),
+            more,
+        )
 
     def _close(self, status: ItemStatus) -> bytes:
         """End the open item, if there is one."""
@@ -219,7 +252,10 @@ class AnswerEvents:
         data = self._close("incomplete" if cut else "completed")
         calls = last.tool_calls if self._begun.parallel_tool_calls else last.tool_calls[:1]
         for call in calls:
-            data += self._call(call)
+            half = cut and not call.complete
+            # Half a patch or command in plain text could be carried out; half of JSON cannot.
+            if not half or self._offer.target(call.name).kind != "custom":
+                data += self._call(call, "incomplete" if half else "completed")
         if not self._output:
             data += self._begin(MessageItem(id=self._ids("msg"), status="in_progress"))
             data += self._close("incomplete" if cut else "completed")
@@ -234,11 +270,11 @@ class AnswerEvents:
         kind = "response.incomplete" if cut else "response.completed"
         return data + self._event(kind, response=self._ended)
 
-    def _call(self, call: ToolCall) -> bytes:
+    def _call(self, call: ToolCall, status: Literal["completed", "incomplete"]) -> bytes:
         """The events of a call."""
         target = self._offer.target(call.name)
         common: dict[str, Any] = {
-            "status": "completed",
+            "status": status,
             "call_id": call.id,
             "name": target.name,
             "namespace": target.namespace or UNSET,
@@ -270,7 +306,7 @@ class AnswerEvents:
 
     def again(self, answer: AnswerObject) -> bytes:
         """The events of an answer that is at its end, each text in one piece."""
-        data = self._opening()
+        data = self.opening()
         for item in answer.output:
             if isinstance(item, FunctionCallItem | CustomCallItem):
                 data += self._called(item)

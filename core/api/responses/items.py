@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modeldeck.core.api.http.messages import convert
-from modeldeck.core.api.responses.parts import ContentPiece, joined_text
+from modeldeck.core.api.message_content import MessageContent, joined
+from modeldeck.core.api.responses.parts import ContentPiece, content_of, text_of
 from modeldeck.core.api.responses.tools import ToolTarget, model_name, text_arguments
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Message, ToolCall
@@ -110,11 +111,13 @@ def thought_of_token(token: str) -> str:
         return ""
 
 
-def resolved(items: Sequence[Item], find: Callable[[str], Item | None]) -> list[Item]:
+def resolved(
+    items: Sequence[Item], find: Callable[[str], Item | None], place: str = "input"
+) -> list[Item]:
     """Items with references replaced by what they refer to.
 
     A reference to a thought that is not kept is left out: the conversation is whole without it.
-    Raises InvalidRequest for any other.
+    Raises InvalidRequest for any other. `place` is where the items stand in the request.
     """
     found: list[Item] = []
     for number, item in enumerate(items):
@@ -126,7 +129,7 @@ def resolved(items: Sequence[Item], find: Callable[[str], Item | None]) -> list[
             found.append(kept)
         elif not id.startswith("rs_"):
             raise InvalidRequest(
-                f"input[{number}] refers to an item that is not kept: {id[:80]!r}.",
+                f"{place}[{number}] refers to an item that is not kept: {id[:80]!r}.",
                 "Send the item itself.",
             )
     return found
@@ -149,7 +152,9 @@ def tools_in(items: Sequence[Item]) -> list[dict[str, Any]]:
     ]
 
 
-def messages_of(items: Sequence[Item], instructions: str | None = None) -> tuple[Message, ...]:
+def messages_of(
+    items: Sequence[Item], instructions: str | None = None, place: str = "input"
+) -> tuple[Message, ...]:
     """The messages of a conversation. Raises InvalidRequest naming the item.
 
     All instructions at the beginning become one `system` message, later ones have the role
@@ -157,9 +162,9 @@ def messages_of(items: Sequence[Item], instructions: str | None = None) -> tuple
     """
     reader = _ItemReader()
     if instructions:
-        reader.say("system", instructions)
+        reader.say("system", MessageContent(text=instructions))
     for number, item in enumerate(items):
-        reader.add(item, f"input[{number}]")
+        reader.add(item, f"{place}[{number}]")
     reader.close_turn()
     return tuple(reader.messages)
 
@@ -170,7 +175,7 @@ class _ItemReader:
 
     messages: list[Message] = field(default_factory=list)
     _thoughts: list[str] = field(default_factory=list)
-    _text: str | None = None
+    _said: MessageContent | None = None
     _calls: list[ToolCall] = field(default_factory=list)
 
     def add(self, item: Item, what: str) -> None:
@@ -179,7 +184,7 @@ class _ItemReader:
             kind = "message"
         if kind == "message":
             form = convert(item, MessageForm, what)
-            self.say(form.role, joined_text(form.content, what))
+            self.say(form.role, content_of(form.content, f"{what}.content"))
         elif kind == "reasoning":
             self._think(convert(item, ThoughtForm, what), what)
         elif kind in ("function_call", "custom_tool_call"):
@@ -196,27 +201,30 @@ class _ItemReader:
                 "Send it as a message.",
             )
 
-    def say(self, role: Role, text: str) -> None:
+    def say(self, role: Role, content: MessageContent) -> None:
         """A message of any role."""
         if role == "assistant":
-            if self._text is not None or self._calls:
+            if self._said is not None or self._calls:
                 self.close_turn()
-            self._text = text
+            self._said = content
             return
         self.close_turn()
         if role in ("system", "developer"):
             if len(self.messages) == 1 and self.messages[0].role == "system":
-                text = "\n\n".join(each for each in (self.messages.pop().content, text) if each)
+                before = self.messages.pop()
+                content = joined(
+                    [MessageContent(text=before.content, media=before.media), content], "\n\n"
+                )
             role = "developer" if self.messages else "system"
-        self.messages.append(Message(role=role, content=text))
+        self.messages.append(Message(role=role, content=content.text, media=content.media))
 
     def _think(self, form: ThoughtForm, what: str) -> None:
-        if self._text is not None or self._calls:
+        if self._said is not None or self._calls:
             self.close_turn()
         thought = (
-            joined_text(form.content, what)
+            text_of(form.content, what)
             or thought_of_token(form.encrypted_content or "")
-            or joined_text(form.summary, what)
+            or text_of(form.summary, what)
         )
         if thought:
             self._thoughts.append(thought)
@@ -229,9 +237,11 @@ class _ItemReader:
             item = {**item, "output": _parts_of(item["output"])}
         form = convert(item, CallOutput, what)
         self.close_turn()
-        text = joined_text(form.output, what, images="named")
+        content = content_of(form.output, f"{what}.output", is_output=True)
         call_id = form.call_id or form.id
-        self.messages.append(Message(role="tool", content=text, tool_call_id=call_id))
+        self.messages.append(
+            Message(role="tool", content=content.text, media=content.media, tool_call_id=call_id)
+        )
 
     def _hosted_call(self, item: Item, kind: str) -> None:
         name, given = HOSTED_CALLS[kind]
@@ -247,16 +257,18 @@ class _ItemReader:
 
     def close_turn(self) -> None:
         """End the turn of the assistant, if one is open."""
-        if self._text is None and not self._calls and not self._thoughts:
+        if self._said is None and not self._calls and not self._thoughts:
             return
+        said = self._said or MessageContent()
         turn = Message(
             role="assistant",
-            content=self._text or "",
+            content=said.text,
+            media=said.media,
             thought="\n\n".join(self._thoughts),
             tool_calls=tuple(self._calls),
         )
         self.messages.append(turn)
-        self._thoughts, self._text, self._calls = [], None, []
+        self._thoughts, self._said, self._calls = [], None, []
 
 
 def _tool_call(form: CalledTool, *, custom: bool) -> ToolCall:

@@ -11,6 +11,7 @@ import msgspec
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
 from modeldeck.core.api.responses.answer import AnswerObject
 from modeldeck.core.api.responses.events import replayed
+from modeldeck.core.api.responses.history import decoded
 from modeldeck.core.errors import AnswerNotFound, InvalidRequest, NotFound
 from modeldeck.core.service.answers.event_log import EventLog
 from modeldeck.core.service.answers.store import MOST_BYTES, StoredAnswer
@@ -113,10 +114,15 @@ async def forget(deck: Deck, request: Request) -> Response:
 
 
 async def cancel(deck: Deck, request: Request) -> Response:
-    """Cancel an answer that is being streamed; what it has until then is kept."""
+    """Cancel an answer that is being made; what it has until then is kept.
+
+    One that was made in the background and is at its end is given as it is.
+    """
     running = deck.answers.running(request.params["response"], request.owner)
     if running is None or running.ended:
         answer = _find(deck, request)
+        if answer.background:
+            return Response(body=answer.response)
         raise InvalidRequest(
             f"The answer {answer.id!r} is at its end; only one that is being made is cancelled.",
             "Delete it to forget it.",
@@ -127,7 +133,7 @@ async def cancel(deck: Deck, request: Request) -> Response:
 
 async def list_input(deck: Deck, request: Request) -> Response:
     """The items that an answer was asked with, the newest first unless `order` is `asc`."""
-    items = [msgspec.json.decode(item) for item in _find(deck, request).inputs]
+    items = await decoded(_find(deck, request).inputs)
     return json_response(page(items, request))
 
 

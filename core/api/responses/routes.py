@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modeldeck.core.api.dialect_routes import ASKING, dialect_route
 from modeldeck.core.api.http.messages import EVENTS_TYPE
 from modeldeck.core.api.http.router import Handler, Query, Route
 from modeldeck.core.api.inference import RAISES
@@ -21,35 +22,24 @@ from modeldeck.core.api.responses.kept import (
     list_input,
     retrieve,
 )
-from modeldeck.core.api.responses.request_schema import AnswerBody, QuestionBody
+from modeldeck.core.api.responses.request import AnswerBody, ConversationBody
 from modeldeck.core.errors import (
     AnswerNotFound,
+    ConversationNotFound,
     InvalidRequest,
-    NotDownloaded,
     NotFound,
     PreviousAnswerNotFound,
 )
 
 
 def _route(method: str, path: str, handler: Handler, summary: str, **more: Any) -> Route:
-    return Route(
-        method=method,
-        template=f"/v1/responses{path}",
-        summary=summary,
-        tag="openai",
-        handler=handler,
-        error_style="openai",
-        # As below /v1 elsewhere: models that are not downloaded do not exist for clients.
-        statuses={NotDownloaded: 404},
-        **more,
-    )
+    given = {"tag": "openai", "error_style": "openai", **more}
+    return dialect_route(method, f"/v1/responses{path}", handler, summary, **given)
 
 
 _ASKING: dict[str, Any] = {
-    "body_required": True,
-    "cancel_when_gone": True,
-    "asks": True,
-    "raises": (*RAISES, PreviousAnswerNotFound),
+    **ASKING,
+    "raises": (*RAISES, PreviousAnswerNotFound, ConversationNotFound),
 }
 _KEPT: dict[str, Any] = {"raises": (InvalidRequest, AnswerNotFound)}
 
@@ -58,7 +48,7 @@ _STREAM = (
     Query(name="starting_after", type=int, description="Number of the last event that came."),
     Query(name="include_obfuscation", type=bool, description="No effect."),
 )
-_PAGE = (
+PAGE = (
     Query(name="after", type=str, description="Id of the last item that came."),
     Query(name="limit", type=int, description="Number of items, 1 to 100; 20 by default."),
     Query(name="order", type=str, description="`asc` or `desc`, the default."),
@@ -74,11 +64,11 @@ ROUTES: tuple[Route, ...] = (
     _route("DELETE", "/{response}", forget, "Forget a kept answer",
            operation_id="responsesDelete", need="infer", answer=ForgottenAnswer, **_KEPT),
     _route("GET", "/{response}/input_items", list_input, "What an answer was asked with",
-           operation_id="responsesInputItems", query=_PAGE, answer=ItemList, **_KEPT),
-    _route("POST", "/{response}/cancel", cancel, "Cancel an answer that is being streamed",
+           operation_id="responsesInputItems", query=PAGE, answer=ItemList, **_KEPT),
+    _route("POST", "/{response}/cancel", cancel, "Cancel an answer that is being made",
            operation_id="responsesCancel", need="infer", answer=AnswerObject, **_KEPT),
     _route("POST", "/input_tokens", count_tokens, "Count the tokens of an input",
-           operation_id="responsesInputTokens", body=QuestionBody, answer=InputTokenCount,
+           operation_id="responsesInputTokens", body=ConversationBody, answer=InputTokenCount,
            **_ASKING),
     _route("POST", "/compact", compact, "Not offered: answers 404",
            operation_id="responsesCompact", raises=(NotFound,)),

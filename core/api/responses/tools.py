@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modeldeck.core.api.http.messages import convert
-from modeldeck.core.api.openai.request_schema import MODES
+from modeldeck.core.api.openai.shared_fields import MODES, choice_mode
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import Tool
 
@@ -42,6 +42,8 @@ class ToolTarget:
     name: str
     kind: ToolKind = "function"
     namespace: str | None = None
+    syntax: Any = None
+    """Of a custom tool whose input has a grammar: `lark` or `regex`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +54,23 @@ class ToolSpec:
     name: str | None = None
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    """True to hold the arguments of a function to its schema also where the model calls it by
+    itself; what cannot be enforced is refused then."""
     format: dict[str, Any] | None = None
-    """Of a custom tool: the grammar that its input has."""
+    """Of a custom tool: the grammar that its input has. A regular expression is enforced. A grammar
+    in Lark is told to the model, and refused for a tool that `tool_choice` forces."""
     tools: list[dict[str, Any]] | None = None
     """Of a namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputGrammar:
+    """The grammar of a custom tool's input."""
+
+    type: Literal["grammar"]
+    syntax: Literal["lark", "regex"]
+    definition: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +135,12 @@ def _tools(
         elif spec.type == "function" or spec.type == "custom":
             name = _checked(spec.name, f"{what}[{number}]")
             kind: ToolKind = "custom" if spec.type == "custom" else "function"
-            target = ToolTarget(name=name, kind=kind, namespace=namespace)
+            target = ToolTarget(
+                name=name,
+                kind=kind,
+                namespace=namespace,
+                syntax=(spec.format or {}).get("syntax") if kind == "custom" else None,
+            )
             yield target, _tool(spec, model_name(target))
 
 
@@ -138,12 +158,27 @@ def _checked(name: str | None, what: str) -> str:
 def _tool(spec: ToolSpec, name: str) -> Tool:
     description = spec.description or ""
     if spec.type == "function":
-        return Tool(name=name, description=description, parameters=spec.parameters or {})
-    form = spec.format or {}
-    if form.get("type") == "grammar":
-        syntax, definition = form.get("syntax", ""), form.get("definition", "")
-        description += f"\n\nThe input follows this grammar ({syntax}):\n{definition}"
-    return Tool(name=name, description=description.strip(), parameters=dict(TEXT_ARGUMENT))
+        return Tool(
+            name=name,
+            description=description,
+            parameters=spec.parameters or {},
+            strict=bool(spec.strict),
+        )
+    given = spec.format or {}
+    if given.get("type", "text") == "text":
+        return Tool(name=name, description=description, parameters=dict(TEXT_ARGUMENT))
+    form = convert(given, InputGrammar, f"The format of the tool {name[:64]!r}")
+    description += f"\n\nThe input follows this grammar ({form.syntax}):\n{form.definition}"
+    parameters = dict(TEXT_ARGUMENT)
+    if form.syntax == "regex":
+        text = {**TEXT_ARGUMENT["properties"]["input"], "pattern": f"^(?:{form.definition})$"}
+        parameters["properties"] = {"input": text}
+    return Tool(
+        name=name,
+        description=description.strip(),
+        parameters=parameters,
+        strict=form.syntax == "regex",
+    )
 
 
 def _choice(
@@ -153,13 +188,10 @@ def _choice(
     if choice is None:
         return None
     if isinstance(choice, str):
-        if choice not in MODES:
-            raise InvalidRequest(
-                f"tool_choice cannot be {choice[:40]!r}.", f"It is {', '.join(MODES)} or a tool."
-            )
-        if choice == "required" and not targets:
-            raise InvalidRequest("tool_choice is required, but there are no tools to call.")
-        return choice if targets else None
+        mode = choice_mode(choice, has_tools=bool(targets))
+        if mode == "required" and all(target.syntax == "lark" for target in targets.values()):
+            raise _not_enforced(next(iter(targets.values())))
+        return mode
     kind = str(choice.get("type"))
     if kind not in ("function", "custom"):
         raise InvalidRequest(
@@ -167,10 +199,20 @@ def _choice(
             "Hosted tools do not run here; name a function or a custom tool.",
         )
     found = _named(choice, targets)
+    if kind == "custom" and found and targets[found[0]].syntax == "lark":
+        raise _not_enforced(targets[found[0]])
     if not found:
         name = str(choice.get("name"))[:140]
         raise InvalidRequest(f"tool_choice names no tool: {name!r}.", "Name one of the tools.")
     return found[0]
+
+
+def _not_enforced(target: ToolTarget) -> InvalidRequest:
+    """The error for a forced tool whose input has a grammar in Lark."""
+    return InvalidRequest(
+        f"tool_choice forces {target.name[:140]!r}, whose grammar in Lark cannot be enforced.",
+        "Give its format as a regular expression, or leave the choice to the model.",
+    )
 
 
 def _named(choice: Mapping[str, Any], targets: Mapping[str, ToolTarget]) -> list[str]:

@@ -35,7 +35,7 @@ from modeldeck.core.downloads.http.responses import (
 )
 from modeldeck.core.downloads.http.url_file import MAGIC, UrlFile, first, url_file_of
 from modeldeck.core.downloads.ranges import ByteRange
-from modeldeck.core.errors import DeckError, HubUnavailable, ServerUnavailable
+from modeldeck.core.errors import DeckError, HubUnavailable, InvalidRequest, ServerUnavailable
 from modeldeck.core.network.address_policy import check_url, is_exempt, next_hop, origin
 from modeldeck.core.network.connection import GATHER_S
 from modeldeck.core.network.encoding import BodyDecoder, Undecodable, encoding_of
@@ -172,6 +172,10 @@ class DownloadSource:
             return await self._outward.send(request)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise lost(host_of(url), error) from error
+        except UnicodeError as error:  # of IDNA, raised by httpx and by the resolver
+            raise HubUnavailable(
+                f"{host_of(url)[:100]} cannot be the name of a host.", "Check the URL."
+            ) from error
 
     def url(self, location: FileLocation) -> str:
         """The first URL of a file, before redirects."""
@@ -180,12 +184,13 @@ class DownloadSource:
         revision = quote(location.revision, safe="")
         return f"{self._endpoint}/{location.repo}/resolve/{revision}/{quote(location.file.path)}"
 
-    def _is_public(self, url: str, user_url: str | None) -> bool:
+    def _is_public(self, url: str, user_url: str | None, *, loopback: bool = True) -> bool:
         """Whether a hop needs a public address. Raises Forbidden where it is not allowed."""
         if user_url is None:
             return False
-        check_url(url, self._trusted)
-        return not is_exempt(urlsplit(url).hostname or "", self._trusted)
+        check_url(url, self._trusted, loopback=loopback)
+        host = urlsplit(url).hostname or ""
+        return not is_exempt(host, self._trusted, loopback=loopback)
 
     @asynccontextmanager
     async def open(
@@ -266,38 +271,63 @@ class DownloadSource:
         Raises Forbidden, Gated, NotFound, ServerUnavailable, and InvalidRequest where it is no GGUF
         file or its size is unknown.
         """
-        async with self._in_time(url), self._follow(url, 0, len(MAGIC)) as (response, sha256):
+        headers = _range(0, len(MAGIC))
+        async with self._in_time(url, LOOK_S), self._follow(url, headers) as (response, sha256):
             return await url_file_of(url, response, sha256)
 
     async def read(self, url: str, start: int, size: int) -> bytes:
         """Bytes of the file at a URL, fewer at its end. Raises as `look`."""
-        async with self._in_time(url), self._follow(url, start, size) as (response, _):
+        headers = _range(start, size)
+        async with self._in_time(url, LOOK_S), self._follow(url, headers) as (response, _):
             if response.status_code != 206 and (start or response.status_code != 200):
                 raise web_refusal(response.status_code, url)
             return await first(response, size)
 
-    @asynccontextmanager
-    async def _in_time(self, url: str) -> AsyncIterator[None]:
-        """Time limit for `look` and `read`, also for a server that sends single bytes."""
+    async def fetch(self, url: str, most_bytes: int, limit_s: float) -> bytes | None:
+        """The whole file at a URL; None where it has more than `most_bytes`.
+
+        Unlike the URL of a model, it must not lead to this machine, unless that is trusted. Raises
+        InvalidRequest, Forbidden, Gated, NotFound, HubUnavailable and ServerUnavailable.
+        """
         try:
-            async with asyncio.timeout(LOOK_S):
+            url.encode()
+            parts = urlsplit(url)
+            is_whole = parts.hostname is not None and parts.port != 0  # raises for no number
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise InvalidRequest("It is a malformed URL.", "Check the URL.")
+        async with (
+            self._in_time(url, limit_s),
+            self._follow(url, {}, loopback=False) as (response, _),
+        ):
+            if response.status_code != 200:
+                raise web_refusal(response.status_code, url)
+            data = await first(response, most_bytes + 1)
+        return data if len(data) <= most_bytes else None
+
+    @asynccontextmanager
+    async def _in_time(self, url: str, limit_s: float) -> AsyncIterator[None]:
+        """Time limit of a file that is read at once, also for a server that sends single bytes."""
+        try:
+            async with asyncio.timeout(limit_s):
                 yield
         except TimeoutError as error:
             raise ServerUnavailable(
-                f"{shown(url)} did not answer in full within {LOOK_S:g} s.",
+                f"{shown(url)} did not answer in full within {limit_s:g} s.",
                 "Try again later.",
             ) from error
 
     @asynccontextmanager
     async def _follow(
-        self, url: str, start: int, size: int
+        self, url: str, headers: dict[str, str], *, loopback: bool = True
     ) -> AsyncIterator[tuple[httpx.Response, str]]:
-        """Request bytes of a URL; yield the final response and the SHA-256 that a hop stated."""
+        """Request a URL; yield the final response and the SHA-256 that a hop stated."""
         asked, sha256 = url, ""
         for _ in range(MAX_HOPS + 1):
-            headers = {"Range": f"bytes={start}-{start + size - 1}"}
+            public = self._is_public(asked, url, loopback=loopback)
             try:
-                response = await self._send(asked, headers, public=self._is_public(asked, url))
+                response = await self._send(asked, headers, public=public)
             except RetryableFailure as failure:
                 error = failure.error
                 raise ServerUnavailable(error.message, "Check the network, or try later.") from None
@@ -310,3 +340,8 @@ class DownloadSource:
             finally:
                 await response.aclose()
         raise ServerUnavailable(f"{shown(url)} is redirected in a circle.", "Check the URL.")
+
+
+def _range(start: int, size: int) -> dict[str, str]:
+    """The header that asks for a part of a file."""
+    return {"Range": f"bytes={start}-{start + size - 1}"}

@@ -24,10 +24,11 @@ from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.job_records import DownloadJob, DurableRanges, FileProgress, Key
 from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.ranges import covered
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimits
 from modeldeck.core.downloads.transfer.fallocate import allocated
-from modeldeck.core.downloads.transfer.file_transfer import FileTransfer, verified
+from modeldeck.core.downloads.transfer.file_transfer import FileTransfer
 from modeldeck.core.downloads.transfer.partial_file import disk_failure
-from modeldeck.core.downloads.transfer.rate_limit import RateLimits
+from modeldeck.core.downloads.transfer.verifier import verified
 from modeldeck.core.errors import Corrupt, NotEnoughDisk, StorageFailed, StorageTimeout
 from modeldeck.core.schema import RepoFile
 from modeldeck.core.storage import foreign_files

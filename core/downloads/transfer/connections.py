@@ -22,6 +22,7 @@ from modeldeck.core.downloads.http.responses import FileLocation, RetryableFailu
 from modeldeck.core.downloads.http.source import DownloadSource, Redirect, ResponseBody
 from modeldeck.core.downloads.job_records import FileProgress, wait_s
 from modeldeck.core.downloads.ranges import ByteRange, covered, front, missing
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimiter
 from modeldeck.core.downloads.transfer.connection_count import (
     LEAST_SPLIT_S,
     ConnectionCount,
@@ -32,7 +33,6 @@ from modeldeck.core.downloads.transfer.connection_count import (
     split,
 )
 from modeldeck.core.downloads.transfer.partial_file import PartialFile
-from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
 from modeldeck.core.downloads.transfer.written_ranges import RangeWriter, WrittenRanges
 from modeldeck.core.errors import HubUnavailable
 from modeldeck.core.schema.errors import to_info

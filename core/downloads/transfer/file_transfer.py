@@ -1,4 +1,4 @@
-"""Downloads one file into its partial file until it is complete and its hash is right.
+"""Downloads one file, resuming its partial file, until it is complete and its hash is right.
 
 Three activities run side by side. Connections receive ranges, each in a thread, and write them at
 their offsets (`connections`). The verifier hashes the front of the file, in a thread too. Written
@@ -21,12 +21,12 @@ from modeldeck.core.downloads.http.responses import FileLocation
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.job_records import DurableRanges, FileProgress
 from modeldeck.core.downloads.ranges import ByteRanges, clip, missing
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimiter
 from modeldeck.core.downloads.transfer.connections import ContentChanged, FileConnections
-from modeldeck.core.downloads.transfer.partial_file import PartialFile, digest_of
-from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
-from modeldeck.core.downloads.transfer.written_ranges import UNSYNCED_BYTES, Verifier, WrittenRanges
+from modeldeck.core.downloads.transfer.partial_file import PartialFile
+from modeldeck.core.downloads.transfer.verifier import Verifier, digest_of, is_right
+from modeldeck.core.downloads.transfer.written_ranges import UNSYNCED_BYTES, WrittenRanges
 from modeldeck.core.errors import Corrupt
-from modeldeck.core.schema import RepoFile
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class FileTransfer:
             for _ in range(2):
                 try:
                     digest = await self._receive(partial, received)
-                    if self._is_right(digest):
+                    if is_right(self._location.file, digest):
                         await self._complete(digest)
                         return
                     logger.warning("%s arrived corrupt.", self._location)
@@ -97,10 +97,6 @@ class FileTransfer:
             end = asyncio.create_task(self._close(partial))
             await settled(end)
             end.result()
-
-    def _is_right(self, digest: str) -> bool:
-        """Whether the content has the hash that it should have; True where none is known."""
-        return digest == self._location.file.blob or not self._location.file.verifiable
 
     async def _complete(self, digest: str) -> None:
         """Claim the whole file as verified, with its hash where none was known before."""
@@ -230,17 +226,3 @@ class FileTransfer:
             self._validator = connections.validator
             await self._record_claim(ranges)
             written.synced(unsynced)
-
-
-async def verified(path: Path, file: RepoFile, progress: FileProgress) -> bool:
-    """Whether the content at `path` has the hash of `file`.
-
-    Raises StorageFailed when it cannot be read.
-    """
-    existing = await PartialFile.open(path, write=False)
-    try:
-        written = WrittenRanges(((0, file.size_bytes),), progress, lambda: None)
-        verifier = Verifier(existing, written, digest_of(file), file.size_bytes, progress)
-        return await in_own_thread(verifier.run, verifier.stop) == file.blob
-    finally:
-        await existing.close()

@@ -7,7 +7,6 @@ and checks what was really written.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from modeldeck.core.concurrency import in_thread
 from modeldeck.core.downloads.ranges import ByteRanges
 from modeldeck.core.downloads.transfer.fallocate import release, reserve
 from modeldeck.core.errors import DeckError, NotEnoughDisk, StorageFailed
-from modeldeck.core.schema import RepoFile
 from modeldeck.core.storage.files import is_disk_full
 from modeldeck.core.storage.foreign_files import descriptor_of_regular
 
@@ -48,17 +46,6 @@ class Digest(Protocol):
 
     def hexdigest(self) -> str:
         """The hash so far, in lower-case hexadecimal digits."""
-
-
-def digest_of(file: RepoFile) -> Digest:
-    """An empty hash of the kind that names this file: SHA-256 of LFS files, else git's blob SHA-1.
-
-    git hashes the word "blob", the size and a NUL before the content (gitformat-pack, git
-    hash-object).
-    """
-    if file.lfs:
-        return hashlib.sha256()
-    return hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)
 
 
 class PartialFile:

@@ -1,6 +1,6 @@
 """Which ranges of one file are written, shared by the threads that write, hash and sync it.
 
-Connections write their ranges, each in a thread; the verifier hashes the contiguous front, in
+Connections write their ranges, each in a thread; the `verifier` hashes the contiguous front, in
 another thread; the event loop syncs and records claims. They share this state under one lock.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from modeldeck.core.downloads.job_records import FileProgress
 from modeldeck.core.downloads.ranges import ByteRange, ByteRanges, add, covered, front
-from modeldeck.core.downloads.transfer.partial_file import Digest, PartialFile
-from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimiter
+from modeldeck.core.downloads.transfer.partial_file import PartialFile
 
 UNSYNCED_BYTES = 32 << 20
 """Bytes that each connection may write before a sync: the most that a kill loses."""
@@ -140,36 +140,3 @@ class RangeWriter:
             self._partial.write(self.at, data)
             self.at += len(data)
             self._written.wrote(self.at - len(data), self.at)
-
-
-class Verifier:
-    """Hashes a file from its beginning while it is being written, until it is complete."""
-
-    def __init__(
-        self,
-        partial: PartialFile,
-        written: WrittenRanges,
-        digest: Digest,
-        size: int,
-        progress: FileProgress,
-    ) -> None:
-        self._partial = partial
-        self._written = written
-        self._digest = digest
-        self._size = size
-        self._progress = progress
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Make `run` return soon. From any thread."""
-        self._stopped = True
-        self._written.wake()
-
-    def run(self) -> str:
-        """The hash of the whole file; blocks until it is written. Meaningless once stopped."""
-        at = self._progress.hashed_bytes = 0
-        while at < self._size and not self._stopped:
-            end = self._written.wait_beyond(at, lambda: self._stopped)
-            at = self._partial.hash(self._digest, at, end, lambda: self._stopped)
-            self._progress.hashed_bytes = at
-        return self._digest.hexdigest()

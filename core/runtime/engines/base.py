@@ -8,18 +8,19 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from modeldeck.core.runtime.engines.bounds import Bounds
-from modeldeck.core.runtime.engines.thoughts import AnswerPart
 from modeldeck.core.runtime.process.messages import (
-    EmbeddingVector,
+    EmbedTexts,
     EngineHello,
     EngineReport,
     LoadModel,
     LoadPlanned,
     ModelLoaded,
-    TextRanked,
+    PlanLoad,
+    RankTexts,
     TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenLogprob, TokenQuery
+from modeldeck.core.runtime.text.thoughts import AnswerPart
+from modeldeck.core.schema import GenerateRequest, TokenLogprob, TokenQuery
 
 ShowProgress = Callable[[str, float | None], None]
 """Called with the stage and the fraction that is done."""
@@ -92,7 +93,7 @@ class Engine(Protocol):
     given up. Any other exception is a bug of ours or of the engine, and the child reports it as a
     failure.
 
-    Requests for text are taken in with `begin` and answered together: each `step` is a turn for all
+    Requests are taken in with `begin` and answered together: each `step` is a turn for all
     of them. The other commands come while no request is in work.
     """
 
@@ -109,25 +110,30 @@ class Engine(Protocol):
     def load(self, command: LoadModel, show: ShowProgress) -> ModelLoaded:
         """Load a model, and its draft model."""
 
-    def plan(
-        self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
-    ) -> LoadPlanned:
+    def plan(self, command: PlanLoad) -> LoadPlanned:
         """Forecast the memory of a load, without loading."""
 
-    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
-        """Embed a text, as a vector of length 1; `truncate` cuts off what is too long."""
+    def begin_texts(self, number: int, command: EmbedTexts | RankTexts) -> None:
+        """Take in a request for vectors of length 1, or for scores, as `begin` does one for text.
 
-    def rank(self, query: str, text: str) -> TextRanked:
-        """Tell how well a text answers a query."""
+        Its last report is `TextsEmbedded`, `TextsRanked` or `CommandFailed`. Raises InvalidRequest
+        for a model that does not do that, and for a text that is too long.
+        """
 
-    def tokenize(self, query: TokenQuery) -> TokensRead:
-        """Return a text and its tokens, without evaluating them; also between two turns."""
+    def tokenize(self, number: int, query: TokenQuery) -> TokensRead | None:
+        """Return a text and its tokens, without evaluating them; also between two turns.
+
+        None where that takes longer, for a request with images: then it is in work under its
+        number, as if `begin` had taken it in, and a later `step` reports `TokensRead` or
+        `CommandFailed`.
+        """
 
     def begin(self, number: int, request: GenerateRequest) -> None:
         """Take a request in, under a number that its reports will have.
 
         There are at most `ModelLoaded.parallel` at a time. Renders its prompt and makes its
-        grammar, within `Flag.bounds`; raises DeckError for one that cannot be answered.
+        grammar, within `Flag.bounds`; raises DeckError for one that cannot be answered. Images are
+        left to `step`, one in each, which then reports what cannot be answered.
         """
 
     def cancel(self, number: int) -> None:
@@ -139,6 +145,12 @@ class Engine(Protocol):
     def resume(self, number: int) -> None:
         """Go on with a request in work."""
 
+    def shrink_cache(self, keep_bytes: int, *, stays: bool) -> None:
+        """Drop cached states of conversations, the oldest first, until `keep_bytes` are left.
+
+        Where it `stays` so, that is the limit from now on.
+        """
+
     @property
     def working(self) -> bool:
         """Whether `step` has anything to do: a request is in work that is not paused."""
@@ -146,9 +158,10 @@ class Engine(Protocol):
     def step(self) -> list[EngineReport]:
         """Do one turn for all requests; return its reports, in order.
 
-        The last report of a request is `AnswerDone` or `CommandFailed`. A failure that concerns one
-        request is such a report; a DeckError that is raised fails all of them. Where the flag is
-        set meanwhile, all of them are cancelled: the turn may be given up, and reports nothing.
+        The last report of a request for text is `AnswerDone` or `CommandFailed`. A failure that
+        concerns one request is such a report; a DeckError that is raised fails all of them. Where
+        the flag is set meanwhile, all of them are cancelled: the turn may be given up, and reports
+        nothing.
         """
 
     def reset(self) -> None:

@@ -56,10 +56,10 @@ def of_expression(text: str) -> AnswerGrammar:
         raise InvalidRequest(
             f"The regular expression has {len(text)} characters; the most are {EXPRESSION_LENGTH}."
         )
-    return AnswerGrammar((f"start: {_expression(text)}",), "regular expression")
+    return AnswerGrammar((f"start: {expression(text)}",), "regular expression")
 
 
-def _expression(text: str) -> str:
+def expression(text: str) -> str:
     """A regular expression between the slashes of a rule."""
     written = ""
     escaped = False

@@ -267,7 +267,7 @@ class _Preparation:
 
 
 def _is_alone(kept: Mapping[str, Any]) -> bool:
-    """Whether a schema is not combined of several that say something about an object or array."""
+    """Whether a schema does not combine several that constrain an object or array."""
     own = FOR_TYPE["object"] | FOR_TYPE["array"]
     parts = [key for key in APPLICATORS if key in kept]
     parts += kept["allOf"][1:] if "allOf" in kept else []

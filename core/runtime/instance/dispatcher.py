@@ -14,7 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from modeldeck.core.errors import DeckError, EngineFailed, InvalidRequest
-from modeldeck.core.runtime.instance.relay import is_asked_again, pass_on
+from modeldeck.core.runtime.instance.crash import (
+    CrashPlan,
+    RunningRequest,
+    after_crash,
+    failed_alone,
+)
+from modeldeck.core.runtime.instance.relay import pass_on
 from modeldeck.core.runtime.instance.request import RequestStream, slow_reader
 from modeldeck.core.runtime.instance.request_queue import RequestQueue
 from modeldeck.core.runtime.process.engine_process import EngineProcess, NoAnswer
@@ -24,6 +30,7 @@ from modeldeck.core.runtime.process.messages import (
     CommandFailed,
     PauseRequest,
     ResumeRequest,
+    TextPiece,
 )
 
 logger = logging.getLogger(__name__)
@@ -45,7 +52,7 @@ class RequestDispatcher:
             silence_s: Seconds without a sign of life, while requests run, after which the process
                 counts as stuck; 0 for no limit.
             on_start: Called before a request is started.
-            on_report: Called with each report before its requester gets it.
+            on_report: Called with each report but text before its requester gets it.
         """
         self.queue: RequestQueue
         """Set by the owner; its callbacks are methods of this class."""
@@ -81,7 +88,7 @@ class RequestDispatcher:
             request.note(state="prompt", place=None, why="")
             request.on_flow = self._flow_of(request, process)
             try:
-                process.send(request.command(request.id))
+                process.send(request.command(id=request.id))
             except InvalidRequest as error:  # too long: nothing was sent
                 request.fail(error)
                 self.queue.finish(request)
@@ -116,21 +123,38 @@ class RequestDispatcher:
         if request is None:
             logger.warning("The engine reports %s of no request.", type(report).__name__)
             return
-        self._on_report(report)
+        if not isinstance(report, TextPiece):  # of which there are hundreds a second
+            self._on_report(report)
         complete, keeps_up = pass_on(report, request)
         if complete:
             self.queue.finish(request)
             self.start_waiting()
         elif not keeps_up:
             request.cancel(slow_reader(request))
+        if request.suspect and request.pieces:
+            request.suspect = False
+            self.start_waiting()
 
     def _limit_s(self) -> float:
         """Seconds that the process may be silent; 0 while all that runs is paused."""
         running = self.queue.running.values()
         return 0.0 if all(request.paused for request in running) else self._silence_s
 
+    def crash_plan(self, error: DeckError | NoAnswer, *, recent: bool, found: int) -> CrashPlan:
+        """What is to be done after this failure of the process; arguments as of `after_crash`."""
+        running = {
+            number: RunningRequest(
+                shown=request.ended or request.pieces > 0,
+                again=request.again,
+                suspect=request.suspect,
+            )
+            for number, request in self.queue.running.items()
+        }
+        cause = error.request if isinstance(error, NoAnswer) else 0
+        return after_crash(running, cause=cause, recent=recent, found=found)
+
     def settle(
-        self, error: DeckError | NoAnswer, *, restarts: bool, lines: tuple[str, ...]
+        self, error: DeckError | NoAnswer, plan: CrashPlan, lines: tuple[str, ...]
     ) -> DeckError:
         """End or take back the requests of a process that cannot be used any more.
 
@@ -138,23 +162,29 @@ class RequestDispatcher:
 
         Args:
             error: Why it cannot be used.
-            restarts: Whether the model is loaded again automatically.
+            plan: What is done.
             lines: The last lines of the log.
         """
         self.detach()
-        running = list(self.queue.running.values())
-        again = [r for r in running if is_asked_again(r, len(running), restarts=restarts)]
-        if not isinstance(error, NoAnswer):
-            self.queue.take_back(again)
-            self.queue.fail_running(error)
-            return error
-        done = "Its process is ended"
-        done += ", and the model is loaded again." if restarts else ". Load the model again."
-        told = others = EngineFailed(str(error), done, details=lines)
-        if (cause := self.queue.running.get(error.request)) is not None:
-            again = [request for request in again if request is not cause]
-            cause.fail(InvalidRequest(str(error), done))
-            others = EngineFailed("The engine was held up by another request.", done)
-        self.queue.take_back(again)
+        again = [self.queue.running[number] for number in plan.again]
+        told, others = self._errors(error, plan, lines)
+        if plan.found:
+            self.queue.clear_suspects()
+        self.queue.take_back(again, suspects=plan.suspects)
         self.queue.fail_running(others)
         return told
+
+    def _errors(
+        self, error: DeckError | NoAnswer, plan: CrashPlan, lines: tuple[str, ...]
+    ) -> tuple[DeckError, DeckError]:
+        """The errors of the process, and of the requests that fail; its cause is told here."""
+        if not isinstance(error, NoAnswer):
+            message = failed_alone(error.message) if plan.found else error.message
+            return error, EngineFailed(message, error.remedy, details=error.details)
+        done = "Its process is ended"
+        done += ", and the model is loaded again." if plan.restarts else ". Load the model again."
+        told = EngineFailed(str(error), done, details=lines)
+        if (cause := self.queue.running.get(error.request)) is None:
+            return told, told
+        cause.fail(InvalidRequest(str(error), done))
+        return told, EngineFailed("The engine was held up by another request.", done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from modeldeck.core.schema import Instance, ProcessMemory, UnloadReceipt
 
@@ -28,6 +29,17 @@ def shared(memory: ProcessMemory | None) -> int:
         return 0
     count = memory.pss_bytes - memory.private_bytes
     return count if count > SHARED_BYTES else 0
+
+
+def measured_fields(record: Instance, memory: ProcessMemory) -> dict[str, Any]:
+    """Fields of the record that tell what its process takes, by name."""
+    return {
+        "measured_bytes": held(memory),
+        "private_bytes": memory.private_bytes,
+        "mapped_bytes": memory.mapped_bytes,
+        "gpu_bytes": memory.gpu_bytes,
+        "peak_bytes": max(memory.peak_bytes or memory.rss_bytes, record.peak_bytes or 0),
+    }
 
 
 def receipt(

@@ -10,14 +10,14 @@ from modeldeck.core.runtime.process.messages import (
     AnswerDone,
     AnyReport,
     CommandFailed,
-    EmbeddingVector,
     PromptProgress,
     RequestWaits,
     TextPiece,
-    TextRanked,
+    TextsEmbedded,
+    TextsRanked,
     TokensRead,
 )
-from modeldeck.core.schema import Chunk, ErrorInfo, TextScore, TextVector
+from modeldeck.core.schema import Chunk, ErrorInfo
 from modeldeck.core.schema.errors import from_info
 
 
@@ -39,8 +39,8 @@ def tokens(report: AnyReport) -> int:
     match report:
         case AnswerDone(prompt_tokens=prompt, completion_tokens=answer):
             return (prompt or 0) + (answer or 0)
-        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
-            return count
+        case TextsEmbedded(vectors=found) | TextsRanked(scores=found):
+            return max((one.tokens for one in found), default=0)
     return 0
 
 
@@ -50,15 +50,17 @@ def progress(report: AnyReport, pieces: int) -> dict[str, Any]:
     `pieces` is the number of chunks that came before.
     """
     match report:
-        case PromptProgress(tokens=read, cached_tokens=cached, total_tokens=total):
+        case PromptProgress(tokens=read, cached_tokens=cached, total_tokens=total, media=media):
             counts = {"prompt_read": read, "cached_tokens": cached, "prompt_tokens": total}
-            return {"state": "prompt", "why": "", **counts}
+            why = f"reads {media}" if media else ""
+            return {"state": "prompt", "why": why, "slot": report.slot, **counts}
         case RequestWaits(why=why):
             return {"state": "waiting", "why": why}
         case TextPiece(thought=thought):
             state = "thinking" if thought else "writing"
             return {"state": state, "why": "", "completion_tokens": pieces + 1}
-        case EmbeddingVector(tokens=count) | TextRanked(tokens=count):
+        case TextsEmbedded(vectors=found) | TextsRanked(scores=found):
+            count = sum(one.tokens for one in found)
             return {"prompt_tokens": count, "prompt_read": count}
         case AnswerDone():
             return {
@@ -89,11 +91,9 @@ def pass_on(report: AnyReport, request: RequestStream[Any]) -> tuple[bool, bool]
             said, thinks = ("", text) if thought else (text, "")
             keeps_up = request.put(Chunk(text=said, thought=thinks, logprobs=logprobs))
             return False, keeps_up
-        case EmbeddingVector():
-            keeps_up = request.put(TextVector(values=report.values, tokens=report.tokens))
-            request.finish()
-        case TextRanked(score=score, probability=probability, tokens=count):
-            request.put(TextScore(score=score, probability=probability, tokens=count))
+        case TextsEmbedded(vectors=found) | TextsRanked(scores=found):
+            for one in found:
+                request.put(one)
             request.finish()
         case TokensRead(found=found):
             request.put(found)
@@ -114,24 +114,11 @@ def pass_on(report: AnyReport, request: RequestStream[Any]) -> tuple[bool, bool]
     return True, True
 
 
-def is_asked_again(request: RequestStream[Any], running: int, *, restarts: bool) -> bool:
-    """Whether a request that lost its engine is asked again after the model is loaded again. Pure.
-
-    Not one that has shown a part of its answer, since another answer would follow it; not one that
-    was asked again before; and not one that ran alone, since it is most likely the cause.
-
-    Args:
-        request: The request.
-        running: Number of requests that ran, this one included.
-        restarts: Whether the model is loaded again automatically.
-    """
-    return restarts and not (request.ended or request.pieces or request.again) and running > 1
-
-
 def _last_chunk(done: AnswerDone) -> Chunk:
     return Chunk(
         finish_reason=done.reason,
         stop_text=done.stop_text,
+        looped=done.looped,
         tool_calls=done.tool_calls,
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,

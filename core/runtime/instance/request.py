@@ -60,14 +60,14 @@ class RequestStream(Generic[T], AsyncIterator[T]):
 
     def __init__(
         self,
-        command: Callable[[int], EngineCommand],
+        command: Callable[..., EngineCommand],
         requester: Requester | None = None,
         note: Callable[..., None] = ignore,
     ) -> None:
         """Make a request.
 
         Args:
-            command: Makes the command, given the id that the supervisor chose.
+            command: Makes the command, given as `id` the number that the dispatcher chose.
             requester: Who asks.
             note: Called with fields of `RequestInfo` that changed, by name.
         """
@@ -82,6 +82,10 @@ class RequestStream(Generic[T], AsyncIterator[T]):
         """Its place in the queue that was told last: 1 is next."""
         self.again = False
         """Whether it was started before and lost its engine."""
+        self.suspect = False
+        """Whether it may be what its engine failed of: it runs alone until it has shown a piece."""
+        self.slot: int | None = None
+        """The slot that answers it, where its engine has slots and told."""
         self.pieces = 0
         """Chunks of the answer so far."""
         self.ended = False
@@ -90,11 +94,17 @@ class RequestStream(Generic[T], AsyncIterator[T]):
         """Called with True when too much is buffered, and with False when there is room again."""
         self.on_cancel: Callable[[DeckError], None] | None = None
         """Set while it waits or runs."""
+        self._begun = False
         self._paused = False
         self._items: deque[T] = deque()
         self._bytes = 0
         self._error: DeckError | None = None
         self._news = asyncio.Event()
+
+    @property
+    def needs_now(self) -> Need:
+        """What it must have to be started, or has while it runs."""
+        return "alone" if self.suspect else self.needs
 
     # Called for the engine
 
@@ -102,7 +112,10 @@ class RequestStream(Generic[T], AsyncIterator[T]):
         """Note that it is started with this id."""
         self.id = number
         self.place = 0
+        self.slot = None
         self._paused = False
+        self._begun = True
+        self._news.set()
 
     def put(self, item: T) -> bool:
         """Add a part of the answer; False when too much is buffered to go on.
@@ -144,6 +157,12 @@ class RequestStream(Generic[T], AsyncIterator[T]):
         self.fail(error)
         if self.on_cancel is not None:
             self.on_cancel(error)
+
+    async def begun(self) -> None:
+        """Wait until it was started for the first time, or has ended."""
+        while not (self._begun or self.ended):
+            self._news.clear()
+            await self._news.wait()
 
     def _clear(self) -> None:
         self._items.clear()
@@ -195,11 +214,15 @@ class TokensRequest(RequestStream[TokenizedText]):
 
 
 class EmbeddingRequest(RequestStream[TextVector]):
-    """A request for the embedding of one text."""
+    """A request for the embeddings of texts."""
+
+    needs = "slot"
 
 
 class RankRequest(RequestStream[TextScore]):
-    """A request for how well one text answers a query."""
+    """A request for how well texts answer a query."""
+
+    needs = "slot"
 
 
 def slow_reader(stream: RequestStream[Any]) -> Cancelled:

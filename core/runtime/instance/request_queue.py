@@ -1,6 +1,6 @@
 """Bounded queue of the requests to one instance, with those that are being answered.
 
-`modeldeck.core.runtime.instance.order` decides which one is next.
+`modeldeck.core.runtime.instance.request_order` decides which one is next.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from modeldeck.core.errors import Busy, DeckError
-from modeldeck.core.runtime.instance import order
-from modeldeck.core.runtime.instance.order import TurnHistory, WaitingTurn
+from modeldeck.core.runtime.instance import request_order
 from modeldeck.core.runtime.instance.request import RequestStream
+from modeldeck.core.runtime.instance.request_order import TurnHistory, WaitingTurn
 
 AnyRequest = RequestStream[Any]
 
@@ -97,15 +97,15 @@ class RequestQueue:
 
         `slots` is how many requests the engine answers at the same time.
         """
-        free = next((at for at, r in enumerate(self._waiting) if r.needs == "nothing"), None)
+        free = next((at for at, r in enumerate(self._waiting) if r.needs_now == "nothing"), None)
         turns = self._turns()
-        index = order.pick(turns, self._history) if free is None and turns else free
+        index = request_order.pick(turns, self._history) if free is None and turns else free
         if index is None or not self._has_room(self._waiting[index], slots):
             return None  # nothing overtakes it, so its turn comes
         request = self._waiting[index]
         self._events += 1
-        if request.needs != "nothing":
-            self._history = order.after_start(turns, self._history, index, self._events)
+        if request.needs_now != "nothing":
+            self._history = request_order.after_start(turns, self._history, index, self._events)
         del self._waiting[index]
         request.begin(number)
         self._running[number] = request
@@ -114,14 +114,14 @@ class RequestQueue:
 
     def _has_room(self, request: AnyRequest, slots: int) -> bool:
         busy = self._busy()
-        if request.needs == "nothing" or not busy:
+        if request.needs_now == "nothing" or not busy:
             return True
-        is_alone = request.needs == "alone" or any(r.needs == "alone" for r in busy)
+        is_alone = request.needs_now == "alone" or any(r.needs_now == "alone" for r in busy)
         return not is_alone and len(busy) < slots
 
     def _busy(self) -> list[AnyRequest]:
         """The running requests that keep others from being started."""
-        return [r for r in self._running.values() if r.needs != "nothing"]
+        return [r for r in self._running.values() if r.needs_now != "nothing"]
 
     def finish(self, request: AnyRequest) -> None:
         """Remove a running request that the engine is done with."""
@@ -129,13 +129,18 @@ class RequestQueue:
             request.on_cancel = None
             self._tell()
 
-    def take_back(self, requests: Iterable[AnyRequest]) -> None:
-        """Let running requests wait again, before all others."""
+    def take_back(self, requests: Iterable[AnyRequest], *, suspects: bool) -> None:
+        """Let running requests wait again, before all others; `suspects` are then asked alone."""
         for request in requests:
             del self._running[request.id]
-            request.again, request.id = True, 0
+            request.again, request.suspect, request.id = True, suspects, 0
             self._waiting.append(request)
         self._tell()
+
+    def clear_suspects(self) -> None:
+        """Let requests that wait to be asked alone be asked together with others."""
+        for request in self._waiting:
+            request.suspect = False
 
     def cancel_running(self) -> None:
         """Ask the engine to cancel every running request."""
@@ -164,7 +169,7 @@ class RequestQueue:
     def _tell(self) -> None:
         """Tell the counts, and each waiting request its place."""
         self._on_count(len(self._waiting) + len(self._running), len(self._busy()))
-        ahead = order.order(self._turns(), self._history, self._events + 1)
+        ahead = request_order.order(self._turns(), self._history, self._events + 1)
         for place, index in enumerate(ahead, 1):
             request = self._waiting[index]
             if request.place != place:

@@ -9,9 +9,8 @@ work is.
 
 When the process fails while requests run, the model is loaded again automatically, once. Requests
 that have shown nothing yet are asked again, others fail, and waiting ones stay in the queue; a
-second failure within `RESTART_GAP_S` makes the instance failed, since it would most likely repeat.
-
-The record is immutable: each change replaces it and is reported to `on_change`.
+second failure within `RESTART_GAP_S` makes the instance failed, since it would most likely repeat,
+unless one request is found to be the cause (`modeldeck.core.runtime.instance.crash`).
 """
 
 from __future__ import annotations
@@ -20,27 +19,30 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from modeldeck.core.concurrency import report_failure
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Cancelled, Conflict, DeckError, EngineFailed
+from modeldeck.core.runtime.instance.crash import CrashPlan
 from modeldeck.core.runtime.instance.dispatcher import RequestDispatcher
-from modeldeck.core.runtime.instance.lifecycle import LifecycleEvent, after
-from modeldeck.core.runtime.instance.load_watchdog import next_report
-from modeldeck.core.runtime.instance.receipt import held, receipt, unknown_receipt
-from modeldeck.core.runtime.instance.relay import figures, tokens
+from modeldeck.core.runtime.instance.instance_record import InstanceRecord
+from modeldeck.core.runtime.instance.lifecycle import LifecycleEvent
+from modeldeck.core.runtime.instance.load import (
+    ModelFiles,
+    load_command,
+    load_model,
+    loaded_fields,
+)
+from modeldeck.core.runtime.instance.receipt import receipt, unknown_receipt
 from modeldeck.core.runtime.instance.request import RequestStream
 from modeldeck.core.runtime.instance.request_queue import RequestQueue
-from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel, NoAnswer
+from modeldeck.core.runtime.process.engine_log import LogLevel
+from modeldeck.core.runtime.process.engine_process import EngineProcess, NoAnswer
 from modeldeck.core.runtime.process.messages import (
     AnyReport,
-    CommandFailed,
-    LoadModel,
-    LoadProgress,
     ModelLoaded,
+    ShrinkCache,
 )
 from modeldeck.core.schema import (
     Instance,
@@ -66,43 +68,41 @@ class Supervisor:
     def __init__(
         self,
         record: Instance,
-        path: str,
+        files: ModelFiles,
         settings: Settings,
         *,
-        draft: str | None = None,
-        prefix_folder: Path | None = None,
         measure: Measure,
         on_change: Callable[[Instance], None],
         on_log: Callable[[str, LogLevel, str], None],
     ) -> None:
-        self.record = record
-        self._path = path
-        self._draft = draft
-        self._prefix_folder = prefix_folder
+        self._record = InstanceRecord(record, on_change)
+        self._files = files
         self._settings = settings
         self._measure = measure
-        self._on_change = on_change
         self._on_log = on_log
         self._process: EngineProcess | None = None
         self._lines: tuple[str, ...] = ()
         self._wake = asyncio.Event()
         self._dispatcher = RequestDispatcher(
             silence_s=settings.silence_s,
-            on_start=self._work_begins,
-            on_report=self._record_figures,
+            on_start=self._record.work_begins,
+            on_report=self._reported,
         )
         self._queue = self._dispatcher.queue = RequestQueue(
             record.unique,
             settings.queue_length,
-            on_count=lambda requests, running: self._update(requests=requests, running=running),
+            on_count=lambda requests, running: self._record.update(
+                requests=requests, running=running
+            ),
             cancel=self._dispatcher.cancel,
             wake=self._request_came,
         )
         self._load_done = asyncio.Event()
         self._ended = asyncio.Event()
         self._receipt: UnloadReceipt | None = None
-        self._idle_since: float | None = None
         self._restarted_at = float("-inf")
+        self._causes_found = 0
+        """Requests found to be the cause of a crash, since the first of the recent restarts."""
         self._work: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
@@ -113,6 +113,11 @@ class Supervisor:
         self._work = asyncio.create_task(self._load_and_serve())
         name = f"running {self.record.unique}"
         return asyncio.create_task(self._supervise(self._work), name=name)
+
+    @property
+    def record(self) -> Instance:
+        """What is known of it now."""
+        return self._record.now
 
     @property
     def live(self) -> bool:
@@ -143,23 +148,32 @@ class Supervisor:
         """Begin to unload it; running answers have `grace_s` to end, waiting ones are refused."""
         if not self.live:
             return
-        self._transition(LifecycleEvent.STOP)
+        self._record.transition(LifecycleEvent.STOP)
         self._queue.refuse(Conflict(f"{self.record.unique} is being unloaded."))
         if self._queue.running:
-            loop = asyncio.get_running_loop()
-            self._timers += [
-                loop.call_later(grace_s, self._queue.cancel_running),
-                loop.call_later(grace_s + CANCEL_S, self._cancel_work),
-            ]
+            self._call_later(grace_s, self._cancel_requests)
         else:
             self._cancel_work()
 
     def change(self, options: LoadOptions) -> None:
         """Take new options that the engine does not depend on: pin and idle time."""
         before = self.record.options
-        self._update(options=options)
+        self._record.update(options=options)
         if (options.idle_ttl_s, options.pinned) != (before.idle_ttl_s, before.pinned):
             self._wake.set()  # the idle time starts again
+
+    def shrink_cache(self, keep_bytes: int, *, stays: bool) -> None:
+        """Have the engine drop conversations that no request holds, beyond `keep_bytes`.
+
+        Where it `stays`, the prefix cache holds no more as long as the model is loaded.
+        """
+        running = (InstanceState.READY, InstanceState.BUSY)
+        if self._process is None or self.record.state not in running:
+            return
+        number = self._dispatcher.new_id()
+        self._process.send(ShrinkCache(id=number, keep_bytes=keep_bytes, stays=stays))
+        self._log("info", f"memory is short: the prefix cache keeps {keep_bytes} bytes")
+        self._record.limit_cache(keep_bytes, stays=stays)
 
     @contextmanager
     def entered(self, request: RequestStream[Any]) -> Iterator[None]:
@@ -173,39 +187,25 @@ class Supervisor:
         self._dispatcher.start_waiting()
         self._wake.set()
 
+    def _cancel_requests(self) -> None:
+        """Cancel what runs; the time to end counts from here, however late this came."""
+        self._queue.cancel_running()
+        self._call_later(CANCEL_S, self._cancel_work)
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
+
     def _cancel_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
 
     def remove(self) -> None:
         """Remove a failed instance from the list."""
-        self._transition(LifecycleEvent.REMOVE)
+        self._record.transition(LifecycleEvent.REMOVE)
 
     def measured(self, memory: ProcessMemory | None) -> None:
         """Record a measurement of its process, and its idle time."""
-        now = time.monotonic()
-        idle = now - self._idle_since if self._idle_since is not None else None
-        changes: dict[str, object] = {"idle_s": idle}
-        if memory is not None:
-            changes.update(
-                measured_bytes=held(memory),
-                private_bytes=memory.private_bytes,
-                mapped_bytes=memory.mapped_bytes,
-                gpu_bytes=memory.gpu_bytes,
-                peak_bytes=max(memory.peak_bytes or memory.rss_bytes, self.record.peak_bytes or 0),
-            )
-        self._update(**changes)
-
-    # The record
-
-    def _update(self, **changes: Any) -> None:
-        record = replace(self.record, **changes)
-        if record != self.record:
-            self.record = record
-            self._on_change(record)
-
-    def _transition(self, event: LifecycleEvent, **changes: Any) -> None:
-        self._update(state=after(self.record.state, event), **changes)
+        self._record.measured(memory)
 
     # The task
 
@@ -227,51 +227,48 @@ class Supervisor:
                 await self._serve(process)
                 return
             except (EngineFailed, NoAnswer) as error:
-                restarts = self._may_restart()
-                known = self._dispatcher.settle(error, restarts=restarts, lines=process.last_lines)
-                if not restarts:
+                plan = self._crash_plan(error)
+                known = self._dispatcher.settle(error, plan, process.last_lines)
+                if not plan.restarts:
                     raise known from None
                 await self._clear_for_restart(process, known)
 
-    def _may_restart(self) -> bool:
-        """Whether the process failed during an answer, and was not restarted shortly before."""
+    def _crash_plan(self, error: EngineFailed | NoAnswer) -> CrashPlan:
+        """What is done after a failure; without a restart where none of the requests is answered.
+
+        While it is unloaded, nothing is asked again.
+        """
+        if self.record.state is not InstanceState.BUSY:
+            return CrashPlan()
         recent = time.monotonic() - self._restarted_at < RESTART_GAP_S
-        busy = bool(self._queue.running) and self.record.state is InstanceState.BUSY
-        return busy and not recent
+        plan = self._dispatcher.crash_plan(error, recent=recent, found=self._causes_found)
+        self._causes_found = self._causes_found + 1 if plan.found else 0
+        return plan
 
     async def _clear_for_restart(self, process: EngineProcess, error: DeckError) -> None:
         """End what is left of a failed process, before the next one is started."""
         self._restarted_at = time.monotonic()
         self._load_done.clear()
         self._log("error", f"the model is loaded again, since its engine failed: {error}")
-        self._transition(
+        self._record.transition(
             LifecycleEvent.RESTART,
             stage="starting again",
             progress=None,
             restarts=self.record.restarts + 1,
+            slots=(),
         )
         await process.end()
-        self._update(pid=None, measured_bytes=None, private_bytes=None, mapped_bytes=None)
+        self._record.update(pid=None, measured_bytes=None, private_bytes=None, mapped_bytes=None)
 
     async def _start_and_load(self) -> EngineProcess:
         """Start a process and load the model in it."""
         started = time.monotonic()
         process = await EngineProcess.start(self.record.engine, self._log)
         self._process = process
-        self._update(pid=process.pid, stage="loading")
+        self._record.update(pid=process.pid, stage="loading")
         loaded = await self._load(process)
-        self._idle_since = time.monotonic()
-        self._transition(
-            LifecycleEvent.LOADED,
-            stage="",
-            progress=1.0,
-            load_s=time.monotonic() - started,
-            context_length=loaded.context_length,
-            parallel=loaded.parallel,
-            cache_tokens=loaded.cache_tokens,
-            engine_bytes=loaded.engine_bytes,
-            idle_s=0.0,
-        )
+        load_s = time.monotonic() - started
+        self._record.loaded(load_s=load_s, **loaded_fields(self.record, loaded))
         self._load_done.set()
         self._dispatcher.attach(process, loaded.parallel)
         return process
@@ -280,32 +277,13 @@ class Supervisor:
         self._on_log(f"engine:{self.record.id}", level, text)
 
     async def _load(self, process: EngineProcess) -> ModelLoaded:
-        forecast = self.record.forecast
-        process.send(
-            LoadModel(
-                id=self._dispatcher.new_id(),
-                path=self._path,
-                options=self.record.options,
-                default_context=self._settings.context_length,
-                prefix_cache_bytes=forecast.prefix_cache_bytes if forecast else 0,
-                turn_s=self._settings.turn_s,
-                prefix_cache_folder=str(self._prefix_folder) if self._prefix_folder else None,
-                prefix_cache_disk_bytes=self._settings.prefix_cache_disk_bytes,
-                stop_loops=self._settings.stop_loops,
-                draft=self._draft,
-            )
+        command = load_command(self._dispatcher.new_id(), self._files, self.record, self._settings)
+        return await load_model(
+            process,
+            command,
+            self._settings.load_stall_s,
+            lambda stage, fraction: self._record.update(stage=stage, progress=fraction),
         )
-        while True:
-            report = await next_report(process, self._settings.load_stall_s)
-            match report:
-                case LoadProgress(stage=stage, fraction=fraction):
-                    self._update(stage=stage, progress=fraction)
-                case ModelLoaded():
-                    return report
-                case CommandFailed(error=error):
-                    raise from_info(error)
-                case _:
-                    raise EngineFailed(f"The engine answered a load with {type(report).__name__}.")
 
     async def _serve(self, process: EngineProcess) -> None:
         """Answer requests until the instance stops. Raises EngineFailed when the process ends."""
@@ -324,9 +302,7 @@ class Supervisor:
 
     async def _wait_for_work(self) -> None:
         """Wait for a request; after the idle time, stop."""
-        if self.record.state is InstanceState.BUSY:
-            self._idle_since = time.monotonic()
-            self._transition(LifecycleEvent.REST, idle_s=0.0)
+        self._record.work_ends()
         ttl = self.record.options.idle_ttl_s
         ttl = self._settings.idle_ttl_s if ttl is None else ttl
         if self.record.options.pinned:
@@ -341,16 +317,9 @@ class Supervisor:
             self._log("info", f"unloaded after {ttl:g} s without a request")
             self.stop(0)
 
-    def _work_begins(self) -> None:
-        self._idle_since = None
-        if self.record.state is InstanceState.READY:
-            self._transition(LifecycleEvent.WORK, idle_s=None)
-
-    def _record_figures(self, report: AnyReport) -> None:
+    def _reported(self, report: AnyReport) -> None:
         """Put a report's figures into the record, before the requester gets the report."""
-        if count := tokens(report):
-            most = max(self.record.context_used or 0, count)
-            self._update(context_used=most, **figures(report))
+        self._record.reported(report, self._queue.running.get(report.id))
 
     # The end
 
@@ -382,15 +351,17 @@ class Supervisor:
             self.record, before, after_, seconds=time.monotonic() - started, gone=gone
         )
         ended: dict[str, Any] = {"pid": None, "idle_s": None, "stage": ""}
-        ended |= {"requests": 0, "running": 0}
+        ended |= {"requests": 0, "running": 0, "slots": ()}
         if stopping:
-            self._transition(LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended)
+            self._record.transition(
+                LifecycleEvent.GONE, measured_bytes=self._receipt.after_bytes, **ended
+            )
         else:
             known = _as_deck_error(error)
             ended |= {"error": to_info(known), "measured_bytes": None}
             self._log("error", f"failed: {known}")
             self._queue.refuse(known)
-            self._transition(LifecycleEvent.FAIL, **ended)
+            self._record.transition(LifecycleEvent.FAIL, **ended)
 
     async def _end_process(self) -> tuple[ProcessMemory | None, ProcessMemory | None, bool]:
         """End the process; return its memory before and after, and whether it is gone."""

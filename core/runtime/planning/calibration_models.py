@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from modeldeck.core.runtime.engines.text import byte_characters
+from modeldeck.core.runtime.text.text_streams import byte_characters
 
 WIDTH, FEED_FORWARD, HEADS, CONTEXT = 64, 64, 2, 512
 END = "<|end|>"

@@ -15,8 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from modeldeck.core.errors import EngineFailed, ShuttingDown, StorageFailed
-from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel
+from modeldeck.core.runtime.process.engine_log import LogLevel
+from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,
     EngineHello,
@@ -49,6 +52,10 @@ class HeaderFile:
 
 Source = Path | tuple[HeaderFile, ...]
 """A file on this machine (the first part of a split one), or the headers of all parts in order."""
+Projector = Path | HeaderFile
+"""The model's projector on this machine, or its header."""
+PROJECTOR = "mmproj.gguf"
+"""Name of a sparse file of a projector."""
 
 
 class Planner:
@@ -84,36 +91,42 @@ class Planner:
         options: LoadOptions,
         default_context: int,
         draft: str | None = None,
+        projector: Projector | None = None,
     ) -> Forecast:
         """Plan a load. Raises EngineMissing, or EngineFailed with the engine's last log lines."""
-        if isinstance(source, Path):
-            return await self._plan(str(source), options, default_context, draft)
+        parts = () if isinstance(source, Path) else source
+        seeing = projector if isinstance(projector, HeaderFile) else None
+        command = PlanLoad(
+            id=0,
+            path=str(source),
+            options=options,
+            default_context=default_context,
+            draft=draft,
+            projector=None if projector is None else str(projector),
+        )
+        if not parts and seeing is None:
+            return await self._plan(command)
         try:
-            folder = await asyncio.to_thread(_make_sparse, source)
+            folder = await asyncio.to_thread(_make_sparse, parts, seeing)
         except OSError as error:
             raise StorageFailed(
                 f"No file could be made to plan with: {error}.", "Check the temporary folder."
             ) from error
         try:
-            path = str(_part(Path(folder.name), 0, len(source)))
-            return await self._plan(path, options, default_context, draft)
+            if parts:
+                path = str(_part(Path(folder.name), 0, len(parts)))
+                command = msgspec.structs.replace(command, path=path)
+            if seeing is not None:
+                path = str(Path(folder.name) / PROJECTOR)
+                command = msgspec.structs.replace(command, projector=path)
+            return await self._plan(command)
         finally:
             await asyncio.to_thread(folder.cleanup)
 
-    async def _plan(
-        self, path: str, options: LoadOptions, default_context: int, draft: str | None
-    ) -> Forecast:
+    async def _plan(self, command: PlanLoad) -> Forecast:
         async with self._child() as process:
             self._last_id += 1
-            process.send(
-                PlanLoad(
-                    id=self._last_id,
-                    path=path,
-                    options=options,
-                    default_context=default_context,
-                    draft=draft,
-                )
-            )
+            process.send(msgspec.structs.replace(command, id=self._last_id))
             try:
                 async with asyncio.timeout(PLAN_S):
                     report = await process.receive()
@@ -169,11 +182,13 @@ def _forecast(planned: LoadPlanned, overhead_bytes: int) -> Forecast:
         total_bytes=planned.weights_bytes
         + planned.kv_bytes
         + planned.compute_bytes
+        + planned.projector_bytes
         + overhead_bytes,
         weights_bytes=planned.weights_bytes,
         kv_bytes=planned.kv_bytes,
         compute_bytes=planned.compute_bytes,
         overhead_bytes=overhead_bytes,
+        projector_bytes=planned.projector_bytes,
         exact=planned.exact and not planned.gpu_unknown,
         gpu_bytes=None
         if planned.gpu_unknown
@@ -188,11 +203,16 @@ def _part(folder: Path, index: int, count: int) -> Path:
     return folder / (f"model-{index + 1:05d}-of-{count:05d}.gguf" if count > 1 else "model.gguf")
 
 
-def _make_sparse(parts: tuple[HeaderFile, ...]) -> tempfile.TemporaryDirectory[str]:
+def _make_sparse(
+    parts: tuple[HeaderFile, ...], projector: HeaderFile | None
+) -> tempfile.TemporaryDirectory[str]:
     """Write the headers into sparse files as long as the real ones, which take no disk space."""
     folder = tempfile.TemporaryDirectory(prefix="modeldeck-plan-")
-    for index, part in enumerate(parts):
-        with _part(Path(folder.name), index, len(parts)).open("wb") as file:
+    files = {_part(Path(folder.name), i, len(parts)): part for i, part in enumerate(parts)}
+    if projector is not None:
+        files[Path(folder.name) / PROJECTOR] = projector
+    for path, part in files.items():
+        with path.open("wb") as file:
             file.write(part.data)
             file.truncate(max(part.size, len(part.data)))
     return folder

@@ -11,35 +11,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
-import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Literal
-
-import msgspec
+from collections.abc import Callable
 
 from modeldeck.core.concurrency import settled, whole
 from modeldeck.core.errors import ContextExceeded, EngineFailed, InvalidRequest
-from modeldeck.core.runtime.platforms import llama_remedy
-from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
+from modeldeck.core.runtime.process.attachments import outgoing
+from modeldeck.core.runtime.process.engine_log import TakeLine, death, last_lines
+from modeldeck.core.runtime.process.frames import FrameError
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
-    Alive,
     AnyReport,
     EngineCommand,
     EngineHello,
-    frame,
-    report,
 )
+from modeldeck.core.runtime.process.pipes import REPORTS_WAITING, EnginePipes
 from modeldeck.core.schema import Engine
 from modeldeck.core.schema.errors import from_info
-from modeldeck.core.storage.installation import this_installation
-
-LogLevel = Literal["debug", "info", "warning", "error"]
-TakeLine = Callable[[LogLevel, str], None]
-"""Called with the level and the text of each line of the engine's log."""
 
 HELLO_S = 60.0
 """Seconds that an engine may take to start: Python and its libraries, from a slow disk."""
@@ -49,77 +37,8 @@ milliseconds; a process in the middle of a page fault on a slow disk needs longe
 WIRED_FACTOR = 5
 """On macOS an MLX process gets this many times longer: killing one can leave the memory that it
 wired for the GPU taken until the machine restarts (seen in jundot/omlx#2184)."""
-PIPES_S = 1.0
-"""Seconds that pipes may stay open after the process: a process that it started may hold them."""
 LOOK_S = 1.0
 """Seconds between two checks whether a process has sent anything."""
-REPORTS_WAITING = 64
-"""Reports in the queue at which the pipe is no longer read; each is about a token."""
-LOG_LINES = 400
-"""Lines kept of a process: a load writes about 200."""
-LINE_LENGTH = 2000
-"""Longest line of the log, in characters; the rest of it is dropped."""
-LAST_LINES = 8
-"""Log lines that go into an error."""
-
-_LEVELS: dict[str, LogLevel] = {"7": "debug", "6": "info", "4": "warning", "3": "error"}
-"""Marks at the beginning of a log line: the prefixes of sd-daemon(3)."""
-
-
-def log_line(text: str) -> tuple[LogLevel, str]:
-    """Level and text of a line on stderr. A line without a mark comes from a failing library.
-
-    >>> log_line("<4>no chat template")
-    ('warning', 'no chat template')
-    >>> log_line("GGML_ASSERT(n > 0) failed")
-    ('error', 'GGML_ASSERT(n > 0) failed')
-    """
-    match = re.match(r"<([3467])>", text)
-    return (_LEVELS[match[1]], text[3:]) if match else ("error", text)
-
-
-def last_lines(lines: Sequence[tuple[LogLevel, str]]) -> tuple[str, ...]:
-    """The lines to show for a failure: the last warnings and errors, else the last lines."""
-    bad = [text for level, text in lines if level in ("warning", "error") and text.strip()]
-    return tuple((bad or [text for _, text in lines if text.strip()])[-LAST_LINES:])
-
-
-_DEATHS = {
-    signal.SIGKILL: (
-        "was killed, most likely because the system ran out of memory",
-        "Take a smaller context length or a smaller quantization, or unload another model.",
-    ),
-    signal.SIGABRT: (
-        "gave up: the file or the options are not what its engine takes",
-        "See the last lines of its log; download the model again if its file may be damaged.",
-    ),
-    signal.SIGSEGV: ("crashed", "See the last lines of its log; update the engine."),
-    signal.SIGBUS: (
-        "crashed: the model's file changed or ended while it was in use, or the disk failed",
-        "Download the model again.",
-    ),
-}
-
-
-_NO_MEMORY = re.compile(r"alloc|MemoryError|out of memory|Resource temporarily", re.IGNORECASE)
-
-
-def death(code: int | None, lines: Sequence[tuple[LogLevel, str]]) -> EngineFailed:
-    """The error for a process that ended by itself, from its exit code as asyncio gives it."""
-    what, remedy = f"ended with code {code}", "See the last lines of its log."
-    if any(_NO_MEMORY.search(text) for text in last_lines(lines)):
-        what, remedy = f"got no memory and {what}", _DEATHS[signal.SIGKILL][1]
-    if code is not None and code < 0:
-        try:
-            number = signal.Signals(-code)
-            known = _DEATHS.get(number, (f"was ended by {number.name}", remedy))
-            if number is signal.SIGILL:
-                again = llama_remedy(this_installation(), rebuild=True)
-                known = ("was built for another processor", again)
-            what, remedy = f"{known[0]} ({number.name})", known[1]
-        except ValueError:
-            what = f"was ended by signal {-code}"
-    return EngineFailed(f"The engine process {what}.", remedy, details=last_lines(lines))
 
 
 class NoAnswer(Exception):
@@ -135,86 +54,11 @@ class NoAnswer(Exception):
         """Id of the command that caused it; 0 where that is not known."""
 
 
-class _Pipes(asyncio.SubprocessProtocol):
-    """The callbacks of asyncio for the process; all of them run on the event loop."""
-
-    def __init__(self, take_line: TakeLine) -> None:
-        self.reports: deque[AnyReport] = deque()
-        self.lines: deque[tuple[LogLevel, str]] = deque(maxlen=LOG_LINES)
-        self.activity = asyncio.Event()
-        """Set when data comes, and when no more can come."""
-        self.finished = asyncio.Event()
-        """Set when the process is gone and all its output has been read."""
-        self.broken: str | None = None
-        """Why its output can no longer be decoded; None while it can."""
-        self.take_line = take_line
-        self._decoder = FrameDecoder()
-        self._partial = b""
-        self._transport: asyncio.SubprocessTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
-            self._read_log(data)
-            return
-        try:
-            found = [report(payload) for payload in self._decoder.feed(data)]
-            # `Alive` has no content: setting `activity` is all that it is for.
-            self.reports.extend(item for item in found if not isinstance(item, Alive))
-        except (FrameError, msgspec.DecodeError) as error:
-            self.broken = str(error)
-            self.pause()
-        if len(self.reports) >= REPORTS_WAITING:
-            self.pause()
-        self.activity.set()
-
-    def _read_log(self, data: bytes) -> None:
-        *whole, self._partial = (self._partial + data).split(b"\n")
-        self._partial = self._partial[:LINE_LENGTH]
-        for line in whole:
-            self._add_line(line)
-
-    def _add_line(self, line: bytes) -> None:
-        level, text = log_line(line.decode("utf-8", "replace").rstrip("\r")[:LINE_LENGTH])
-        self.lines.append((level, text))
-        self.take_line(level, text)
-
-    def pause(self) -> None:
-        """Stop reading reports from the pipe."""
-        if isinstance(pipe := self._pipe(1), asyncio.ReadTransport) and pipe.is_reading():
-            pipe.pause_reading()
-
-    def resume(self) -> None:
-        """Read reports from the pipe again."""
-        if self.broken is None and isinstance(pipe := self._pipe(1), asyncio.ReadTransport):
-            pipe.resume_reading()
-
-    def _pipe(self, fd: int) -> asyncio.BaseTransport | None:
-        return self._transport.get_pipe_transport(fd) if self._transport else None
-
-    def process_exited(self) -> None:
-        self.resume()  # the end of a pipe is only seen by reading it
-        asyncio.get_running_loop().call_later(PIPES_S, self._close_transport)
-
-    def _close_transport(self) -> None:
-        if self._transport and not self.finished.is_set():
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._partial:
-            self._add_line(self._partial)
-        self.finished.set()
-        self.activity.set()
-
-
 class EngineProcess:
     """An engine process. Only its owner calls `receive`; use `start` to make one."""
 
     def __init__(
-        self, transport: asyncio.SubprocessTransport, pipes: _Pipes, engine: Engine
+        self, transport: asyncio.SubprocessTransport, pipes: EnginePipes, engine: Engine
     ) -> None:
         self._wired = wires_memory(engine, sys.platform)
         self._transport = transport
@@ -264,7 +108,7 @@ class EngineProcess:
         loop = asyncio.get_running_loop()
         creation = loop.create_task(
             loop.subprocess_exec(
-                lambda: _Pipes(take_line),
+                lambda: EnginePipes(take_line),
                 *command,
                 str(os.getpid()),
                 env=environment(),
@@ -313,23 +157,21 @@ class EngineProcess:
         deeply.
         """
         try:
-            data = frame(command)
+            data = list(outgoing(command))
         except FrameError as error:
             raise ContextExceeded(
                 f"The prompt is too long: {error} ({ContextExceeded.code}).", "Send less."
             ) from error
         except RecursionError as error:
             raise InvalidRequest("The request is nested too deeply.") from error
-        pipe = self._transport.get_pipe_transport(0)
-        if isinstance(pipe, asyncio.WriteTransport) and not pipe.is_closing():
-            pipe.write(data)
+        self._pipes.write(data)
 
     async def receive(self, silence_s: Callable[[], float] | None = None) -> AnyReport:
         """Wait for the next report.
 
         Raises EngineFailed when the process ended or its output cannot be decoded, and NoAnswer
-        when it gave no sign of life for so many seconds of waiting as `silence_s` returns (0 and
-        None: no limit). It is called again and again, since the limit may change meanwhile.
+        when it gave no sign of life for the seconds that `silence_s` returns (0 and None: no
+        limit). It is asked before each wait, since the limit may change meanwhile.
         """
         pipes = self._pipes
         while not pipes.reports:

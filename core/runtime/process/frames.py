@@ -1,4 +1,6 @@
-"""Frames between the core and an engine process: a length, then that many bytes of JSON.
+"""Frames between the core and an engine process: a length, then that many bytes.
+
+They are JSON, or a piece of a file (`modeldeck.core.runtime.process.attachments`).
 
 Sans-I/O: bytes go in, payloads come out. A frame is a 4-byte big-endian length and its payload.
 The pipe is local and both ends are ours, so a bad length means a bug or a stray write. The next
@@ -27,7 +29,12 @@ def encode(payload: bytes) -> bytes:
     """
     if len(payload) > MAX_BYTES:
         raise FrameError(f"a frame of {len(payload)} bytes is over the limit of {MAX_BYTES}")
-    return len(payload).to_bytes(HEAD_BYTES, "big") + payload
+    return head(len(payload)) + payload
+
+
+def head(size: int) -> bytes:
+    """What stands before a payload of `size` bytes."""
+    return size.to_bytes(HEAD_BYTES, "big")
 
 
 class FrameDecoder:

@@ -1,13 +1,17 @@
-"""Messages between the core and an engine process: one JSON object per frame.
+"""Messages between the core and an engine process: one JSON object per frame, but for files.
 
 The core sends commands, the child sends reports. Every command has an id that its reports repeat.
-The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text at
-once, and `TokenizeText` between two turns; any other command waits until nothing else runs. It
-sends `Alive` every second while it works. `CancelCommand`, `PauseRequest` and `ResumeRequest` take
-effect at once. The end of the child's input means that the core is gone, and ends the child.
+The child sends `EngineHello` first. It answers up to `ModelLoaded.parallel` requests for text,
+vectors or scores at once, and `TokenizeText` between two turns; any other command waits until
+nothing else runs. It
+sends `Alive` every second while it works. `CancelCommand`, `PauseRequest`, `ResumeRequest` and
+`ShrinkCache` take effect at once. The end of the child's input means that the core is gone, and
+ends the child.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -18,13 +22,15 @@ from modeldeck.core.schema import (
     FinishReason,
     GenerateRequest,
     LoadOptions,
+    TextScore,
+    TextVector,
     TokenizedText,
     TokenLogprob,
     TokenQuery,
     ToolCall,
 )
 
-PROTOCOL = 4
+PROTOCOL = 6
 """Version of these messages: raised with every change that an older child would misread."""
 
 
@@ -55,6 +61,8 @@ class LoadModel(EngineCommand, tag="load", frozen=True, kw_only=True):
     """Whether an answer that repeats itself without end is cut; not one that a grammar rules."""
     draft: str | None = None
     """Path of the model that `options.draft_model` names."""
+    projector: str | None = None
+    """Path of the model's projector, unless `options.vision` is false."""
 
 
 class PlanLoad(EngineCommand, tag="plan", frozen=True, kw_only=True):
@@ -64,6 +72,8 @@ class PlanLoad(EngineCommand, tag="plan", frozen=True, kw_only=True):
     options: LoadOptions
     default_context: int
     draft: str | None = None
+    projector: str | None = None
+    """Path of the projector, or of a sparse file with its header."""
 
 
 class GenerateText(EngineCommand, tag="generate", frozen=True, kw_only=True):
@@ -72,19 +82,19 @@ class GenerateText(EngineCommand, tag="generate", frozen=True, kw_only=True):
     request: GenerateRequest
 
 
-class EmbedText(EngineCommand, tag="embed", frozen=True, kw_only=True):
-    """Embed one text: answered by `EmbeddingVector` or `CommandFailed`."""
+class EmbedTexts(EngineCommand, tag="embed", frozen=True, kw_only=True):
+    """Embed texts: answered by `TextsEmbedded` or `CommandFailed`."""
 
-    text: str
+    texts: tuple[str, ...]
     truncate: bool = False
     """Whether tokens that the model cannot read are cut off; else they are an error."""
 
 
-class RankText(EngineCommand, tag="rank", frozen=True, kw_only=True):
-    """Tell how well a text answers a query: answered by `TextRanked` or `CommandFailed`."""
+class RankTexts(EngineCommand, tag="rank", frozen=True, kw_only=True):
+    """Tell how well texts answer a query: answered by `TextsRanked` or `CommandFailed`."""
 
     query: str
-    text: str
+    texts: tuple[str, ...]
 
 
 class TokenizeText(EngineCommand, tag="tokenize", frozen=True, kw_only=True):
@@ -103,6 +113,18 @@ class PauseRequest(EngineCommand, tag="pause", frozen=True, kw_only=True):
 
 class ResumeRequest(EngineCommand, tag="resume", frozen=True, kw_only=True):
     """Go on with the request with this id."""
+
+
+class ShrinkCache(EngineCommand, tag="shrink", frozen=True, kw_only=True):
+    """Drop conversations from the prefix cache, the oldest first, and give their memory back.
+
+    Taken between two turns; no report answers it.
+    """
+
+    keep_bytes: int
+    """Bytes that may stay."""
+    stays: bool = False
+    """Whether it holds no more than that from now on."""
 
 
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="is"):
@@ -133,9 +155,13 @@ class ModelLoaded(EngineReport, tag="loaded", frozen=True, kw_only=True):
     context_length: int
     embedding: bool = False
     parallel: int = 1
-    """Requests for text that it answers at the same time."""
+    """Requests that it answers at the same time."""
     cache_tokens: int | None = None
     """Tokens that all of them together may hold in the KV cache; None where they share none."""
+    media: tuple[Literal["image", "audio"], ...] = ()
+    """What it takes besides text."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of it, such as why a model that could see does not."""
     engine_bytes: int | None = None
     """Bytes in use as the engine itself counts them; None where it does not count."""
 
@@ -148,6 +174,8 @@ class LoadPlanned(EngineReport, tag="planned", frozen=True, kw_only=True):
     compute_bytes: int
     context_length: int
     vocabulary: int
+    projector_bytes: int = 0
+    """Of the projector, with the largest image that it is given."""
     devices: tuple[DeviceBytes, ...] = ()
     """The part that goes into each GPU with its own memory."""
     gpu_unknown: str = ""
@@ -166,6 +194,10 @@ class PromptProgress(EngineReport, tag="prompt", frozen=True, kw_only=True):
     cached_tokens: int
     """Of these, tokens that were found in a cache."""
     total_tokens: int
+    slot: int | None = None
+    """Number of the slot that answers the request; None for an engine without slots."""
+    media: str = ""
+    """The image or recording that is read next, which cannot be interrupted; empty for text."""
 
 
 class RequestWaits(EngineReport, tag="waits", frozen=True, kw_only=True):
@@ -208,25 +240,20 @@ class AnswerDone(EngineReport, tag="done", frozen=True, kw_only=True):
     """Bytes in use as the engine itself counts them; None where it does not count."""
     engine_peak_bytes: int | None = None
     """The peak of that count during the answer."""
+    slots_held: tuple[int, ...] = ()
+    """Tokens that each slot holds after the answer; empty for an engine without slots."""
 
 
-class EmbeddingVector(EngineReport, tag="vector", frozen=True, kw_only=True):
-    """The embedding of a text, of length 1."""
+class TextsEmbedded(EngineReport, tag="vectors", frozen=True, kw_only=True):
+    """The embeddings of texts, each of length 1, in their order."""
 
-    values: tuple[float, ...]
-    tokens: int
-    """Tokens of the text."""
+    vectors: tuple[TextVector, ...]
 
 
-class TextRanked(EngineReport, tag="ranked", frozen=True, kw_only=True):
-    """How well a text answers a query."""
+class TextsRanked(EngineReport, tag="ranked", frozen=True, kw_only=True):
+    """How well texts answer a query, in their order."""
 
-    score: float
-    """As the model has it, of any size."""
-    probability: float
-    """The same from 0 to 1."""
-    tokens: int
-    """Tokens of both texts together."""
+    scores: tuple[TextScore, ...]
 
 
 class TokensRead(EngineReport, tag="tokens", frozen=True, kw_only=True):
@@ -251,12 +278,13 @@ AnyCommand = (
     LoadModel
     | PlanLoad
     | GenerateText
-    | EmbedText
-    | RankText
+    | EmbedTexts
+    | RankTexts
     | TokenizeText
     | CancelCommand
     | PauseRequest
     | ResumeRequest
+    | ShrinkCache
 )
 AnyReport = (
     EngineHello
@@ -267,8 +295,8 @@ AnyReport = (
     | RequestWaits
     | TextPiece
     | AnswerDone
-    | EmbeddingVector
-    | TextRanked
+    | TextsEmbedded
+    | TextsRanked
     | TokensRead
     | CommandFailed
     | Alive

@@ -33,7 +33,8 @@ class EventLog:
         self._events: deque[bytes] = deque()
         self._first = 0
         self._readers: set[_LogReader] = set()
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        """Of readers that have all events, and of a maker that waits for a reader."""
         self._ended = False
         self._broken = False
         self.bytes = 0
@@ -68,6 +69,8 @@ class EventLog:
         The events that end an answer hold its whole text several times, and come at once: with log
         probabilities they may be more than the limit.
         """
+        if self.bytes <= self._limit:
+            return
         read = min((each.next for each in self._readers), default=self.count)
         while self.bytes > self._limit and len(self._events) > 1 and self._first < read:
             self.bytes -= len(self._events.popleft())
@@ -81,7 +84,7 @@ class EventLog:
     async def room(self) -> None:
         """Wait while a reader is far behind."""
         while not self._ended and any(self._behind(each) for each in self._readers):
-            await self._changed.wait()
+            await self._change()
 
     def _behind(self, reader: _LogReader) -> bool:
         missing = self.count - reader.next
@@ -124,7 +127,7 @@ class EventLog:
                 elif self._ended:
                     break
                 else:
-                    await self._changed.wait()
+                    await self._change()
             if self._broken:
                 raise EngineFailed("The answer broke off.", "Ask again.")
         finally:
@@ -142,6 +145,14 @@ class EventLog:
         self._trim()
         return b"".join(found)
 
+    async def _change(self) -> None:
+        """Wait until an event came or was read, or until the end."""
+        change = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        await change
+
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)

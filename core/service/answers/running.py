@@ -1,8 +1,10 @@
-"""Streamed answers that go on without their line, so that a client can come back for the rest.
+"""Streamed answers that go on without their connection, so that a client can fetch the rest.
 
 Each runs in a background task. When its last reader is gone it goes on for `RESUME_S`, then it is
 cancelled; at once where its owner asks the same model again, since a client that sends a request
-anew would wait for its first one. Its events are kept for `LOG_KEPT_S` after its end.
+anew would wait for its first one. One that was asked for in the background needs no reader: it goes
+on to its end, or to that of the core. The events of an answer are kept for `LOG_KEPT_S` after its
+end.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.errors import Busy
+from modeldeck.core.service.answers.conversations import ConversationStore
 from modeldeck.core.service.answers.event_log import EventLog
 from modeldeck.core.service.answers.store import AnswerStore
 
@@ -23,6 +27,12 @@ LOG_KEPT_S = 120.0
 """Seconds that the events of an ended answer are kept."""
 MOST_LOG_BYTES = 32 << 20
 """Bytes of events of all ended answers together."""
+MOST_IN_BACKGROUND = 64
+"""Answers that are made in the background at the same time, queued ones included."""
+MOST_OF_ONE_OWNER = 16
+"""Of them, those of one owner."""
+MOST_HELD_BYTES = 64 << 20
+"""Bytes of what all of them were asked."""
 
 
 class RunningAnswer:
@@ -36,6 +46,8 @@ class RunningAnswer:
         model_id: str,
         snapshot: Callable[[], bytes],
         called_off: Callable[[], bytes],
+        in_background: bool = False,
+        held_bytes: int = 0,
     ) -> None:
         """Make one that has no events yet.
 
@@ -45,10 +57,14 @@ class RunningAnswer:
             model_id: Of the model that answers.
             snapshot: Gives the answer as it is now, in its dialect; not called after its end.
             called_off: Ends the answer as it is now, and gives its last event.
+            in_background: Whether it goes on without a reader.
+            held_bytes: Bytes of what it was asked, about.
         """
         self.id = id
         self.owner = owner
         self.model_id = model_id
+        self.in_background = in_background
+        self.held_bytes = held_bytes
         self.snapshot = snapshot
         self._called_off = called_off
         self.log = EventLog()
@@ -68,7 +84,8 @@ class RunningAnswer:
     @property
     def is_abandoned(self) -> bool:
         """Whether it runs on and its readers have gone."""
-        return self._was_read and not self.log.is_read and not self.ended
+        unread = self._was_read and not self.log.is_read and not self.ended
+        return unread and not self.in_background
 
     async def stop(self) -> None:
         """End it now, as far as it has come, and wait until it has ended."""
@@ -94,8 +111,8 @@ class RunningAnswer:
             self.expect_reader()
 
     def expect_reader(self) -> None:
-        """Cancel it in `RESUME_S`, unless it has a reader or has ended."""
-        if not self.log.is_read and not self.ended:
+        """Cancel it in `RESUME_S`, unless it needs no reader, has one, or has ended."""
+        if not self.in_background and not self.log.is_read and not self.ended:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_later(RESUME_S, self._give_up)
 
@@ -140,18 +157,36 @@ class KeptAnswers:
 
     def __init__(self, tasks: BackgroundTasks) -> None:
         self.store = AnswerStore()
+        self.conversations = ConversationStore()
         self._tasks = tasks
         self._running: OrderedDict[str, RunningAnswer] = OrderedDict()
 
     def start(
         self, answer: RunningAnswer, events: AsyncGenerator[bytes, None], first: bytes
     ) -> None:
-        """Make an answer in the background; `first` are events that were made already."""
+        """Make an answer in a task of its own; `first` are events that were made already.
+
+        Raises Busy where too many are made in the background.
+        """
         self._prune()
+        if answer.in_background:
+            self._check_room(answer)
         self._running[answer.id] = answer
         answer.log.add(first)
         answer.expect_reader()
         self._tasks.start(self._make(answer, events), name=f"answering {answer.id}")
+
+    def _check_room(self, answer: RunningAnswer) -> None:
+        others = [each for each in self._running.values() if each.in_background and not each.ended]
+        if (
+            len(others) >= MOST_IN_BACKGROUND
+            or sum(each.owner == answer.owner for each in others) >= MOST_OF_ONE_OWNER
+            or sum(each.held_bytes for each in others) + answer.held_bytes > MOST_HELD_BYTES
+        ):
+            raise Busy(
+                f"{len(others)} answers are queued or being made in the background.",
+                "Try again when one of them has ended, or ask without background.",
+            )
 
     async def _make(self, answer: RunningAnswer, events: AsyncGenerator[bytes, None]) -> None:
         try:
@@ -169,6 +204,12 @@ class KeptAnswers:
         """Cancel answers of a model that their owner does not read any more."""
         for answer in self._running.values():
             if answer.is_abandoned and (answer.owner, answer.model_id) == (owner, model_id):
+                answer.cancel()
+
+    def cancel_all_of(self, owner: str) -> None:
+        """Cancel all answers of an owner, whose token was revoked."""
+        for answer in self._running.values():
+            if answer.owner == owner:
                 answer.cancel()
 
     async def drop(self, answer: RunningAnswer) -> None:

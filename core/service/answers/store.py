@@ -1,8 +1,10 @@
 """Answers of models that a client may name again: bounded in number, bytes and time. No I/O.
 
-An answer belongs to the token that asked for it, and to nobody else. One that goes on from another
-holds that one's items, also after it was forgotten itself; bytes that several answers hold count
-once.
+An answer belongs to the token that asked for it; other tokens cannot read it. Where there are too
+many, the oldest go of the token that has the most, so that no client costs another its answers. An
+answer that
+continues another one keeps the items of that one, even after that one is deleted; bytes that
+several answers share count once.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from modeldeck.core.service.answers.shares import OwnerShares
 
 MOST_ANSWERS = 500
 MOST_BYTES = 64 << 20
@@ -42,6 +46,10 @@ class StoredAnswer:
     """The answer it goes on from."""
     streamed: bool = False
     """Whether it was streamed, so that its events had numbers."""
+    background: bool = False
+    """Whether it was made in the background."""
+    conversation: str = ""
+    """Id of the conversation that it was given in; empty for none."""
 
     @property
     def own_bytes(self) -> int:
@@ -77,8 +85,7 @@ class AnswerStore:
     most_bytes: int = MOST_BYTES
     kept_s: float = KEPT_S
     clock: Callable[[], float] = time.monotonic
-    total_bytes: int = 0
-    """What all of them take together."""
+    _shares: OwnerShares = field(default_factory=OwnerShares)
     _listed: OrderedDict[str, float] = field(default_factory=OrderedDict)
     """Ids that can be named, with the time until which, the oldest first."""
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -90,12 +97,17 @@ class AnswerStore:
     def __len__(self) -> int:
         return len(self._listed)
 
+    @property
+    def total_bytes(self) -> int:
+        """What all of them take together."""
+        return self._shares.total_bytes
+
     def keep(self, answer: StoredAnswer) -> None:
-        """Keep an answer, at the cost of the oldest ones; one with the same id is replaced."""
+        """Keep an answer, at the cost of older ones; one with the same id is replaced."""
         self._forget(answer.id)
         self._held[answer.id] = _Held(answer)
         self._listed[answer.id] = self.clock() + self.kept_s
-        self.total_bytes += answer.own_bytes
+        self._shares.add(answer.owner, answer.own_bytes, entries=1)
         previous = self._held.get(answer.previous.id) if answer.previous is not None else None
         if previous is not None and previous.answer is answer.previous:
             previous.holders += 1
@@ -106,7 +118,12 @@ class AnswerStore:
         while self._listed and (
             len(self._listed) > self.most_answers or self.total_bytes > self.most_bytes
         ):
-            self._forget(next(iter(self._listed)))
+            self._forget(self._oldest_of_the_largest())
+
+    def _oldest_of_the_largest(self) -> str:
+        """The oldest listed answer of the owner that has the most of what there is too much of."""
+        owner = self._shares.largest(in_bytes=self.total_bytes > self.most_bytes)
+        return next(id for id in self._listed if self._held[id].answer.owner == owner)
 
     def _hold_again(self, answer: StoredAnswer) -> None:
         """Count an answer that was let go of while another one was made from it."""
@@ -117,7 +134,7 @@ class AnswerStore:
                 held.holders += 1
                 return
             self._held[each.id] = _Held(each)
-            self.total_bytes += each.own_bytes
+            self._shares.add(each.owner, each.own_bytes)
             each = each.previous
 
     def find(self, id: str, owner: str) -> StoredAnswer | None:
@@ -153,6 +170,7 @@ class AnswerStore:
         if self._listed.pop(id, None) is None:
             return
         answer = self._held[id].answer
+        self._shares.add(answer.owner, 0, entries=-1)
         for item in answer.item_ids:
             holders = self._items.get((answer.owner, item), {})
             holders.pop(id, None)
@@ -165,5 +183,5 @@ class AnswerStore:
             if held.holders:
                 return
             del self._held[key]
-            self.total_bytes -= held.answer.own_bytes
+            self._shares.add(held.answer.owner, -held.answer.own_bytes)
             key = held.answer.previous.id if held.answer.previous is not None else None

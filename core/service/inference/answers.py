@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.schema import (
     Chunk,
     GenerateRequest,
+    Instance,
     LoadOptions,
     Model,
     Requester,
@@ -18,10 +19,17 @@ from modeldeck.core.schema import (
     TextVector,
     TokenizedText,
     TokenQuery,
+    media_support,
 )
 from modeldeck.core.service.counters import Counters
+from modeldeck.core.service.feed import Feed
+from modeldeck.core.service.inference.recorder import RequestRecorder
 from modeldeck.core.service.inference.request_records import RequestRecords, RequestTicket
 from modeldeck.core.service.loading.on_demand import OnDemandLoader
+
+
+async def at_once() -> None:
+    """Wait for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,10 @@ class ModelReply:
     """Seconds until the model was loaded and ready."""
     context_length: int | None = None
     """Tokens that prompt and answer may have together."""
+    parallel: int = 1
+    """Requests that the instance answers at the same time, at most."""
+    begun: Callable[[], Awaitable[None]] = at_once
+    """Waits until its turn has come and the engine has the request, or it has ended before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +63,19 @@ class ModelAnswers:
     def __init__(
         self,
         *,
+        feed: Feed,
         records: RequestRecords,
         on_demand: OnDemandLoader,
         engines: Engines,
         counters: Counters,
+        recorder: RequestRecorder,
     ) -> None:
+        self._feed = feed
         self._records = records
         self._on_demand = on_demand
         self._engines = engines
         self._counters = counters
+        self._recorder = recorder
 
     @asynccontextmanager
     async def text(
@@ -70,14 +86,16 @@ class ModelAnswers:
         options: LoadOptions,
         keep_alive_s: float | None,
     ) -> AsyncIterator[ModelReply]:
-        """Load the model if necessary, and generate. Arguments are those of `Deck.answer`."""
+        """Load the model if necessary, and generate. Arguments as of `Deck.inference.answer`."""
         started = time.monotonic()
         async with AsyncExitStack() as stack:
-            ticket = stack.enter_context(self._records.opened(model, requester))
+            ticket = stack.enter_context(self._records.opened(model, requester, request=request))
+            self._recorder.begin(ticket.id, model, request)
             with ticket.interruptible():
                 using = self._on_demand.using(model, options, requester, keep_alive_s, ticket.note)
                 instance = await stack.enter_async_context(using)
-                ticket.note(instance_id=instance.id)
+                ticket.note(instance_id=instance.id, context_length=instance.context_length)
+            self._check_media(model, request, instance)
             load_s = time.monotonic() - started
             stream = await stack.enter_async_context(
                 self._engines.generate(instance.id, request, requester, ticket.note)
@@ -88,6 +106,8 @@ class ModelAnswers:
                 chunks=await stack.enter_async_context(aclosing(pieces)),
                 load_s=load_s,
                 context_length=instance.context_length,
+                parallel=instance.parallel,
+                begun=stream.begun,
             )
 
     async def _pieces(
@@ -97,6 +117,7 @@ class ModelAnswers:
         last: Chunk | None = None
         try:
             async for chunk in chunks:
+                self._recorder.add(ticket.id, chunk)
                 if chunk.finish_reason is not None:
                     last = chunk
                     ticket.complete(chunk)
@@ -115,7 +136,7 @@ class ModelAnswers:
         *,
         truncate: bool = False,
     ) -> EmbeddingReply:
-        """Load the model if necessary, and embed. Arguments are those of `Deck.embed`."""
+        """Load the model if necessary, and embed. Arguments as of `Deck.inference.embed`."""
         started = time.monotonic()
         with self._records.opened(model, requester, "embedding") as ticket, ticket.interruptible():
             using = self._on_demand.using(model, options, requester, keep_alive_s, ticket.note)
@@ -137,7 +158,7 @@ class ModelAnswers:
         requester: Requester,
         keep_alive_s: float | None,
     ) -> list[TextScore]:
-        """Load the model if necessary, and rank. Arguments are those of `Deck.rank`."""
+        """Load the model if necessary, and rank. Arguments as of `Deck.inference.rank`."""
         with self._records.opened(model, requester, "ranking") as ticket, ticket.interruptible():
             using = self._on_demand.using(
                 model, LoadOptions(), requester, keep_alive_s, ticket.note
@@ -152,7 +173,13 @@ class ModelAnswers:
     async def tokens(
         self, model: Model, query: TokenQuery, requester: Requester, keep_alive_s: float | None
     ) -> TokenizedText:
-        """Load the model if necessary, and tokenize. Arguments are those of `Deck.tokenize`."""
+        """Load the model if necessary, and tokenize. Arguments as of `Deck.inference.tokenize`."""
         using = self._on_demand.using(model, LoadOptions(), requester, keep_alive_s)
         async with using as instance:
+            if query.request is not None:
+                self._check_media(model, query.request, instance)
             return await self._engines.tokenize(instance.id, query, requester)
+
+    def _check_media(self, model: Model, request: GenerateRequest, instance: Instance) -> None:
+        """Check once it is loaded: only then is it known what it takes."""
+        media_support.check(request, model, instance, self._feed.state.models.values())

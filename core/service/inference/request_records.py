@@ -10,21 +10,31 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 from modeldeck.core.errors import Busy, Cancelled, Conflict, DeckError, NotFound
-from modeldeck.core.schema import Chunk, Model, Requester, RequestInfo, RequestState
+from modeldeck.core.schema import (
+    Chunk,
+    GenerateRequest,
+    Model,
+    Requester,
+    RequestInfo,
+    RequestState,
+)
 from modeldeck.core.schema.clock import now
-from modeldeck.core.schema.state import RequestChanged, RequestRemoved
+from modeldeck.core.schema.state import RequestChanged, RequestRemoved, RequestsTodayChanged
 from modeldeck.core.service.feed import Feed
 
 INTERVAL_S = 0.25
 """Seconds between two commits."""
 KEPT = 50
 """Ended requests that are kept."""
+BENCH_DIALECT = "bench"
+"""Dialect of the requests of a benchmark, which leave no record when they end."""
 
 
 class RequestTicket:
@@ -83,7 +93,10 @@ class RequestTicket:
 
     def complete(self, last: Chunk) -> None:
         """Note the end of an answer with its last piece."""
-        self.end("done" if last.finish_reason in ("stop", "tool_calls") else "cut")
+        if last.finish_reason in ("stop", "tool_calls"):
+            self.end("done")
+        else:
+            self.end("cut", error_code="" if last.finish_reason == "length" else Cancelled.code)
 
     def fail(self, error: DeckError) -> None:
         """Note the error that it ended with."""
@@ -123,12 +136,12 @@ class RequestTicket:
         if self._error is not None:
             raise self._error
 
-    def cancel(self, by: str) -> None:
-        """Cancel it; `by` says who does. Raises Conflict where it has ended."""
+    def cancel(self, by: str, client: str = "") -> None:
+        """Cancel it; `by` says who does, `client` by which front end. Raises Conflict."""
         if self._ended:
             raise Conflict(f"That request has ended: it is {self.info.state}.")
         self._error = Cancelled(f"The request was cancelled by {by}.", "Ask again if need be.")
-        self.end("cancelled", cancelled_by=by)
+        self.end("cancelled", cancelled_by=by, canceller=client)
         if self._interrupt is not None:
             self._interrupt()
         elif self._stop is not None:
@@ -146,6 +159,8 @@ class RequestRecords:
         self._dirty: dict[str, RequestTicket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.on_arrival: Callable[[RequestInfo], None] = lambda info: None
+        """Called with each request when it comes."""
 
     def close(self) -> None:
         """Commit no more changes."""
@@ -159,10 +174,12 @@ class RequestRecords:
         model: Model,
         requester: Requester,
         kind: Literal["text", "embedding", "ranking"] = "text",
+        request: GenerateRequest | None = None,
     ) -> Iterator[RequestTicket]:
         """Keep the record of a request during the block; how the block ends is how it ended.
 
-        One that is refused as busy leaves no record: a burst of them would push out all others.
+        One that is refused as busy leaves no record: a burst of them would push out all others. Nor
+        does one of a benchmark.
         """
         info = RequestInfo(
             id=uuid.uuid4().hex[:12],
@@ -172,12 +189,18 @@ class RequestRecords:
             dialect=requester.dialect,
             priority=requester.priority,
             client=requester.client,
+            origin=requester.origin,
+            program=requester.program,
             kind=kind,
+            max_tokens=request.max_tokens if request else None,
+            temperature=request.temperature if request else None,
+            tools=len(request.tools) if request else 0,
             since=now(),
             state="waiting",
         )
         ticket = self._live[info.id] = RequestTicket(info, self._changed)
         self._changed(ticket)
+        self.on_arrival(info)
         try:
             yield ticket
         except Busy:
@@ -195,21 +218,32 @@ class RequestRecords:
         finally:
             ticket.end("left")
             del self._live[info.id]
+            if info.dialect == BENCH_DIALECT:
+                self._forget(ticket)
 
     def list(self) -> tuple[RequestInfo, ...]:
         """The requests as they are now, in the order of their arrival."""
         dirty = {key: ticket.info for key, ticket in self._dirty.items()}
         return tuple({**self._feed.state.requests, **dirty}.values())
 
-    def cancel(self, key: str, by: str) -> RequestInfo:
-        """Cancel a request; `by` says who does. Raises NotFound, and Conflict for an ended one."""
+    def for_whom(self, instance_id: str) -> tuple[str, ...]:
+        """For whom an instance has requests that run or wait, one entry for each."""
+        live = (info for info in self.list() if info.live)
+        return tuple(info.who for info in live if info.instance_id == instance_id)
+
+    def get(self, key: str) -> RequestInfo:
+        """A request that runs or waits, or one of the last that ended. Raises NotFound."""
+        found = {info.id: info for info in self.list()}.get(key)
+        if found is None:
+            raise NotFound(f"There is no request {key[:40]!r}.", "`modeldeck requests`")
+        return found
+
+    def cancel(self, key: str, by: str, client: str = "") -> RequestInfo:
+        """Cancel a request: see `RequestTicket.cancel`. Raises NotFound, and Conflict."""
         ticket = self._live.get(key)
         if ticket is None:
-            ended = {info.id: info for info in self.list()}.get(key)
-            if ended is None:
-                raise NotFound(f"There is no request {key[:40]!r}.", "`modeldeck requests`")
-            raise Conflict(f"That request has ended: it is {ended.state}.")
-        ticket.cancel(by)
+            raise Conflict(f"That request has ended: it is {self.get(key).state}.")
+        ticket.cancel(by, client)
         return ticket.info
 
     # Changes
@@ -233,7 +267,9 @@ class RequestRecords:
             return
         dirty, self._dirty = self._dirty, {}
         changed = {key: ticket.info for key, ticket in dirty.items()}
-        self._ended.extend(key for key, info in changed.items() if not info.live)
+        ended = [info for info in changed.values() if not info.live]
+        self._count(ended)
+        self._ended.extend(info.id for info in ended)
         surplus = {self._ended.popleft() for _ in range(len(self._ended) - KEPT)}
         for key, info in changed.items():
             if key not in surplus:
@@ -241,3 +277,12 @@ class RequestRecords:
         for key in surplus & self._feed.state.requests.keys():
             self._feed.commit(RequestRemoved, id=key)
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._flush)
+
+    def _count(self, ended: Sequence[RequestInfo]) -> None:
+        """Count requests that ended, on the day of their end."""
+        if not ended:
+            return
+        totals = self._feed.state.requests_today
+        for info in ended:
+            totals = totals.with_ended(info, f"{datetime.now().astimezone():%Y-%m-%d}")
+        self._feed.commit(RequestsTodayChanged, totals=totals)

@@ -15,9 +15,10 @@ import msgspec
 
 from modeldeck.core.concurrency import whole
 from modeldeck.core.errors import Conflict, InvalidRequest, NotFound
-from modeldeck.core.schema import Model, ModelSeed
+from modeldeck.core.schema import OTHER_TOOLS, Model, ModelSeed
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.entries import from_seed
+from modeldeck.core.service.library.other_tools import deletion_refused
 from modeldeck.core.storage.database import Database
 from modeldeck.core.storage.foreign_files import in_file_thread
 
@@ -176,7 +177,9 @@ class AddedModels:
         """Return the custom model with this id. Raises NotFound, and Conflict for other models."""
         model = self._feed.state.models.get(key)
         if model is None:
-            raise NotFound(f"There is no model {key}.", "GET /deck/state lists them.")
+            raise NotFound(f"There is no model {key}.", "`modeldeck ls` lists them.")
+        if model.source in OTHER_TOOLS:
+            raise deletion_refused(model)
         if not model.custom or key not in self._models:
             raise Conflict(
                 f"{model.name} is not a custom model.",
@@ -202,5 +205,5 @@ class AddedModels:
 
 def _renamed(model: Model, fresh: Model) -> Model:
     """Return the model with the place of `fresh`; it keeps its id, which clients may hold."""
-    place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization")
+    place = ("unique", "format", "repo", "path", "local", "downloaded", "quantization", "projector")
     return replace(model, **{name: getattr(fresh, name) for name in place})

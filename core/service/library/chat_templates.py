@@ -9,8 +9,8 @@ import msgspec
 
 from modeldeck.core.errors import Corrupt, StorageFailed
 from modeldeck.core.formats import gguf_parser
-from modeldeck.core.runtime.engines.chat import knows_tools, thinks
-from modeldeck.core.runtime.engines.thinking_switches import can_switch_off
+from modeldeck.core.runtime.text.chat_prompt import knows_tools, thinks
+from modeldeck.core.runtime.text.thinking_switches import can_switch_off
 from modeldeck.core.schema import Format
 from modeldeck.core.storage.foreign_files import read_regular
 

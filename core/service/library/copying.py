@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import Conflict, Forbidden, InvalidRequest, NotDownloaded, NotFound
 from modeldeck.core.formats.unique_names import hub_name
+from modeldeck.core.hub_cache.stores import CacheStores
 from modeldeck.core.schema import Download, Manifest, Model, RepoFile, model_id
 from modeldeck.core.service.library.library import ModelLibrary
 from modeldeck.core.storage.foreign_files import in_file_thread, open_regular

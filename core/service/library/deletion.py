@@ -14,35 +14,37 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from modeldeck.core.cache import orphans, scan
-from modeldeck.core.cache import undo as cache_undo
-from modeldeck.core.cache.deletion import execute
-from modeldeck.core.cache.deletion_plan import FileSet
-from modeldeck.core.cache.deletion_plan import plan as plan_deletion
-from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.concurrency import contained, whole
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.errors import (
     Ambiguous,
-    Conflict,
     InUse,
     InvalidRequest,
     NotFound,
     StorageFailed,
 )
 from modeldeck.core.formats.unique_names import hub_name, url_name
+from modeldeck.core.hub_cache import orphans, scan
+from modeldeck.core.hub_cache import undo as cache_undo
+from modeldeck.core.hub_cache.deletion import execute
+from modeldeck.core.hub_cache.deletion_plan import FileSet
+from modeldeck.core.hub_cache.deletion_plan import plan as plan_deletion
+from modeldeck.core.hub_cache.stores import CacheStores
+from modeldeck.core.runtime.prefix_folder import saved_prefixes
 from modeldeck.core.schema import (
     CachedSnapshot,
     CacheSelection,
     DeletionItem,
     DeletionPlan,
     DeletionReceipt,
+    DeletionUnload,
     Instance,
     KeptItem,
     Model,
 )
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.library import ModelLibrary
+from modeldeck.core.service.library.other_tools import deletion_refused
 from modeldeck.core.service.undo_log import UndoLog
 from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
 
@@ -68,7 +70,7 @@ class ResolvedSelection:
     revisions: frozenset[Revision]
     """Revisions that are deleted completely."""
     partials: tuple[DeletionItem, ...] = ()
-    """Partial files, and blobs that no revision needs."""
+    """Partial files, blobs that no revision needs, saved conversations."""
     kept: tuple[KeptItem, ...] = ()
 
 
@@ -82,6 +84,7 @@ class ModelDeletion:
         library: ModelLibrary,
         downloads: DownloadQueue,
         cache: CacheStores,
+        prefixes: Path,
         release: Callable[[Sequence[Model]], Awaitable[None]],
         users: Callable[[Model], Sequence[Instance]],
         load_lock: asyncio.Lock,
@@ -94,6 +97,7 @@ class ModelDeletion:
             library: Finds models and their files.
             downloads: The download queue.
             cache: The folders of models.
+            prefixes: The folder of saved conversations.
             release: Cancels the downloads of models and unloads their instances.
             users: Returns the live instances that have a model's files open.
             load_lock: Held while files are deleted, and while a load is decided.
@@ -103,6 +107,7 @@ class ModelDeletion:
         self._library = library
         self._downloads = downloads
         self._cache = cache
+        self._prefixes = prefixes
         self._release = release
         self._users = users
         self._load_lock = load_lock
@@ -117,10 +122,7 @@ class ModelDeletion:
         named = [self._library.find(ref) for ref in what.models]
         for model in named:
             if model.local:
-                raise Conflict(
-                    f"{model.name} is your own file, never deleted by modeldeck: {model.path}.",
-                    "Delete the file yourself, or remove the entry from the list.",
-                )
+                raise deletion_refused(model)
         await self._library.look(force=True)
         partials, kept = await self._in_thread(partial(self._leftovers, what))
         snapshots = self._snapshots(what, {repo.casefold() for repo in self._repos(partials)})
@@ -195,7 +197,7 @@ class ModelDeletion:
         return needed
 
     def _leftovers(self, what: CacheSelection) -> tuple[list[DeletionItem], list[KeptItem]]:
-        """Return the selected partial files and orphaned blobs, and those that are kept. Blocks.
+        """Return the selected files that belong to no model, and those that are kept. Blocks.
 
         Those of downloads that go on are kept.
         """
@@ -225,6 +227,11 @@ class ModelDeletion:
             deleted += [
                 DeletionItem(path=path, size_bytes=size, kind="partial")
                 for path, size in scan.foreign_partials(self._cache.hub.root).items()
+            ]
+        if what.prefixes:
+            deleted += [
+                DeletionItem(path=str(path), size_bytes=size, kind="prefix")
+                for path, size in saved_prefixes(self._prefixes).items()
             ]
         return deleted, kept
 
@@ -258,6 +265,7 @@ class ModelDeletion:
             keep=(*(item for plan in plans for item in plan.keep), *chosen.kept),
             freed_bytes=sum(item.size_bytes for item in (*chosen.partials, *delete)),
             blocked=self._blocked(chosen.models),
+            unloads=self._unloads(chosen.models),
         )
 
     def _files(self, model: Model, every_revision: bool) -> list[FileSet]:
@@ -299,8 +307,13 @@ class ModelDeletion:
             raise deletion_error(receipt)
         if removed is None or receipt.failed:
             return receipt
-        done = f"removed {len(removed.links)} links to shared files"
-        return replace(receipt, undo=self._undo.offer(done, lambda: self._restore(removed)))
+        count = len(removed.links)
+        key = self._undo.offer(
+            f"removed {count} links to shared files",
+            f"{count} links to shared files are back",
+            lambda: self._restore(removed),
+        )
+        return replace(receipt, undo=key)
 
     async def _keep(self, model: Model) -> bool:
         """Store the entry of a model. Returns whether that succeeded.
@@ -324,10 +337,25 @@ class ModelDeletion:
             for user in self._users(model)
         )
 
+    def _unloads(self, models: Sequence[Model]) -> tuple[DeletionUnload, ...]:
+        """Return what `force` unloads first, with the answers that end."""
+        users = {user.id: user for model in models for user in self._users(model)}
+        answering = [r for r in self._feed.state.requests.values() if r.live]
+        return tuple(
+            DeletionUnload(
+                instance_id=user.id,
+                model_id=user.model_id,
+                unique=user.unique,
+                answers=user.running,
+                who=tuple(dict.fromkeys(r.who for r in answering if r.instance_id == user.id)),
+            )
+            for user in users.values()
+        )
+
     def _execute(self, plan: DeletionPlan) -> DeletionReceipt:
         """Execute the parts of the plan in each folder. Blocks."""
         receipts = []
-        for root in self._cache.roots:
+        for root in (self._prefixes, *self._cache.roots):
             mine = tuple(item for item in plan.delete if Path(item.path).is_relative_to(root))
             if mine or root == self._cache.hub.root:
                 receipts.append(execute(root, replace(plan, delete=mine)))

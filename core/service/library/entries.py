@@ -18,6 +18,7 @@ from modeldeck.core.formats.unique_names import (
 )
 from modeldeck.core.schema import Model, ModelSeed, RepoFile, Repository, Variant, model_id
 from modeldeck.core.schema.clock import now
+from modeldeck.core.service.library.custom_files import look_at, with_projector
 from modeldeck.core.service.library.local_files import kind_and_size, read_facts
 
 
@@ -103,6 +104,8 @@ def from_variant(repository: Repository, variant: Variant, name: HubName) -> Mod
         repo=repository.repo,
         license=repository.license,
         gated=repository.gated,
+        # Whether it hears as well is in the projector's header, which is read once it is here.
+        capabilities=("vision",) if variant.projector is not None else (),
         created_at=now(),
     )
 
@@ -149,7 +152,7 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
     path = Path(place.path)
     is_folder, size = kind_and_size(path)
     facts = read_facts(path, "mlx" if is_folder else "gguf")
-    return Model(
+    model = Model(
         id=model_id(str(path)),
         unique=str(path),
         name=seed.name or path.stem,
@@ -162,7 +165,8 @@ def _from_path(place: LocalPath, seed: ModelSeed, base: dict[str, Any]) -> Model
         context_length=facts.context_length,
         architecture=facts.architecture,
         parameters=facts.parameters,
-        usage=("embedding",) if facts.embedding else ("chat",),
+        usage=facts.usage,
         capabilities=facts.capabilities,
         **base,
     )
+    return with_projector(model, look_at(str(path)))

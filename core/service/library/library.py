@@ -7,7 +7,6 @@ and asks the Hub only about a repository that it does not know.
 from __future__ import annotations
 
 import asyncio
-import logging
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from modeldeck.core.catalog import builtin, listing
+from modeldeck.core.catalog import listing
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.catalog.variants import variants
 from modeldeck.core.downloads.http.source import DownloadSource
-from modeldeck.core.errors import DeckError, NotFound, StorageTimeout
+from modeldeck.core.errors import DeckError, NotFound
 from modeldeck.core.formats import gguf_parser
 from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.formats.hub_names import is_commit
@@ -36,11 +33,14 @@ from modeldeck.core.formats.unique_names import (
 )
 from modeldeck.core.runtime.platforms import preferred_format
 from modeldeck.core.schema import (
+    OTHER_TOOLS,
     CachedSnapshot,
     Engine,
     Format,
     Model,
     ModelSeed,
+    ModelSpeed,
+    ModelUpdate,
     RepoFile,
     Variant,
     model_id,
@@ -48,6 +48,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.schema.state import ModelChanged, ModelRemoved
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.added_models import AddedModels
+from modeldeck.core.service.library.disk_scan import DiskScan
 from modeldeck.core.service.library.entries import (
     choose,
     from_url,
@@ -55,18 +56,14 @@ from modeldeck.core.service.library.entries import (
     is_of,
     url_variant,
 )
-from modeldeck.core.service.library.local_files import LocalFiles, is_model_path, signature
+from modeldeck.core.service.library.other_tools import ToolFolder
+from modeldeck.core.service.library.renames import RepositoryRenames
 from modeldeck.core.storage.database import Database
-from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
-
-logger = logging.getLogger(__name__)
+from modeldeck.core.storage.foreign_files import SCAN_S
 
 OPEN_S = 10.0
 """Time limit in seconds for the first scan of a folder of models: a start must not wait longer for
 a mount that hangs. Its models are listed when it answers."""
-
-CHECK_S = 5.0
-"""Time limit in seconds for checking whether a custom model still exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +85,15 @@ class FileSelection:
         return self.variant.files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renamed:
-    """A former name of a repository of the Hub."""
-
-    name: str
-    repo: str
-    """Its name now."""
-
-
 def _variants(snapshot: CachedSnapshot) -> tuple[Variant, ...]:
     """Return the models that a cached revision holds."""
     files = [RepoFile(path=f.path, size_bytes=f.size_bytes, blob=f.blob) for f in snapshot.files]
     return variants(snapshot.repo, files)
+
+
+def is_older(model: Model, update: ModelUpdate) -> bool:
+    """Whether a model is on this machine in another revision than the newer one."""
+    return model.downloaded and model.revision not in (None, update.revision)
 
 
 class ModelLibrary:
@@ -114,27 +107,35 @@ class ModelLibrary:
         hub: HubClient,
         source: DownloadSource,
         roots: Sequence[Path],
+        catalog: Sequence[Model],
+        other_tools: Sequence[ToolFolder] = (),
     ) -> None:
-        """`roots` are the folders that hold models."""
+        """`roots` are the folders that hold models, `catalog` is what is always listed.
+
+        `other_tools` are folders of other tools, whose models are listed as well.
+        """
         self._feed = feed
-        self._store = store
         self._hub = hub
         self._source = source
-        self._local_files = LocalFiles(roots)
-        self._builtin = builtin.load()
+        self._disk = DiskScan(roots, other_tools)
+        self._renames = RepositoryRenames(store)
+        self._catalog = tuple(catalog)
         self.added = AddedModels(
             feed=feed, store=store, endpoint=hub.endpoint, publish=self._publish
         )
-        self._renamed: dict[str, Renamed] = {}
-        """Renamed repositories of the Hub, by their former names in lower case."""
-        self._signatures: dict[Path, object] = {}
         self._scan_lock = asyncio.Lock()
         self._engines: dict[Format, Engine] = {}
+        self._speeds: Mapping[str, ModelSpeed] = {}
+        """Newest benchmarks, by id of the model."""
+        self._last_used: Mapping[str, str] = {}
+        """When models answered last, by id of the model."""
+        self._updates: Mapping[str, ModelUpdate] = {}
+        """Newer files on the Hub, by id of the model."""
 
     async def open(self) -> None:
         """Read the database, and scan the cache once."""
         await self.added.open()
-        self._renamed.update(await self._store.records("renamed", Renamed))
+        await self._renames.open()
         await self.look(limit_s=OPEN_S)
 
     async def look(self, *, force: bool = False, limit_s: float = SCAN_S) -> None:
@@ -144,62 +145,58 @@ class ModelLibrary:
         """
         async with self._scan_lock:
             customs = {m.path for m in self.added.models if m.local and m.path}
-            changed = await asyncio.gather(
-                *(self._scan_folder(root, force, limit_s) for root in self._local_files.roots),
-                *(self._check_custom(path) for path in customs),
-            )
-            if any(changed):
+            if await self._disk.look(customs, force=force, limit_s=limit_s):
                 self._publish()
-
-    async def _scan_folder(self, root: Path, force: bool, limit_s: float) -> bool:
-        """Read a folder of models if its signature changed. Returns whether it was read."""
-        try:
-            found = await in_file_thread(partial(signature, root), root, limit_s=limit_s)
-            if not force and found == self._signatures.get(root):
-                return False
-            scan = await in_file_thread(
-                partial(self._local_files.read, root), root, limit_s=limit_s
-            )
-        except StorageTimeout as error:
-            logger.warning("The models in %s are not read: %s", root, error)
-            return False
-        self._signatures[root] = found
-        self._local_files.set_scan(root, scan)
-        return True
-
-    async def _check_custom(self, path: str) -> bool:
-        """Check whether a custom model exists. Returns whether that changed.
-
-        One that does not answer stays as it was; loading it reports the error.
-        """
-        try:
-            exists = await in_file_thread(
-                partial(is_model_path, path), path, custom=True, limit_s=CHECK_S
-            )
-        except StorageTimeout as error:
-            logger.warning("A custom model is not checked: %s", error)
-            return False
-        return self._local_files.set_exists(path, exists)
 
     @property
     def snapshots(self) -> tuple[CachedSnapshot, ...]:
         """Cached revisions as of the last scan, the newest of each repository first."""
-        return self._local_files.snapshots
+        return self._disk.local_files.snapshots
+
+    @property
+    def listed(self) -> tuple[Model, ...]:
+        """All models of the list."""
+        return tuple(self._feed.state.models.values())
 
     def set_engines(self, engines: Mapping[Format, Engine]) -> None:
         """Set which engine loads which format on this machine."""
         self._engines = dict(engines)
         self._publish()
 
+    def set_updates(self, updates: Mapping[str, ModelUpdate]) -> None:
+        """Set what the Hub has that is newer, by id of the model."""
+        self._updates = dict(updates)
+        self._publish()
+
+    def set_speeds(self, speeds: Mapping[str, ModelSpeed]) -> None:
+        """Set how fast models were in their last benchmark, by id."""
+        self._speeds = dict(speeds)
+        self._publish()
+
+    def set_last_used(self, moments: Mapping[str, str]) -> None:
+        """Set when models answered last, by id; times are ISO 8601, UTC."""
+        self._last_used = dict(moments)
+        self._publish()
+
     def _publish(self) -> None:
         """Commit every difference between the known models and State."""
-        added = [self._local_files.with_files(model) for model in self.added.models]
-        wanted = listing.merge(self._builtin, added, self._local_files.models())
+        added = [self._disk.local_files.with_files(model) for model in self.added.models]
+        here = [*self._disk.local_files.models(), *self._disk.other_tools.models()]
+        wanted = listing.merge(self._catalog, added, here)
         for key in [key for key in self._feed.state.models if key not in wanted]:
             self._feed.commit(ModelRemoved, id=key)
         for key, entry in wanted.items():
-            engine = self._engines.get(entry.format)
-            model = replace(entry, engine=engine, aliases=self._aliases(entry))
+            update, speed = self._updates.get(key), self._speeds.get(key)
+            is_of_these = speed is not None and speed.revision == entry.revision
+            is_of_tool = entry.source in OTHER_TOOLS
+            model = replace(
+                entry,
+                engine=self._engines.get(entry.format),
+                aliases=entry.aliases if is_of_tool else self._renames.former_names(entry),
+                measured=speed if is_of_these else None,
+                last_used_at=self._last_used.get(key),
+                update_available=update if update and is_older(entry, update) else None,
+            )
             if self._feed.state.models.get(key) != model:
                 self._feed.commit(ModelChanged, model=model)
 
@@ -222,8 +219,7 @@ class ModelLibrary:
         at = hub_name(name)
         if at is None or at.file is None or at.revision is not None:
             return None
-        renamed = self._renamed.get(at.repo.casefold())
-        repos = {at.repo.casefold(), renamed.repo.casefold() if renamed else ""}
+        repos = {at.repo.casefold(), (self._renames.new_name(at.repo) or "").casefold()}
         for snapshot in self.snapshots:
             for variant in _variants(snapshot) if snapshot.repo.casefold() in repos else ():
                 if any(file.path == at.file for file in variant.files):
@@ -242,34 +238,6 @@ class ModelLibrary:
         """Return `owner/repo@revision`; the repository may be given in any form."""
         repo, at, revision = ref.rpartition("@")
         return f"{self.whole_repository(repo)}@{revision}" if at else ref
-
-    def _aliases(self, model: Model) -> tuple[str, ...]:
-        """Return the unique names of a model before its repository was renamed."""
-        repo = model.repo or ""
-        if not repo or model.unique.partition(":")[0].casefold() != repo.casefold():
-            return ()
-        return tuple(
-            was.name + model.unique[len(repo) :]
-            for was in self._renamed.values()
-            if was.repo.casefold() == repo.casefold()
-        )
-
-    async def _record_rename(self, asked: str, answered: str) -> None:
-        """Store that the Hub has a repository under another name, or that it no longer has."""
-        key, renamed = asked.casefold(), Renamed(name=asked, repo=answered)
-        is_renamed = key != answered.casefold()
-        if self._renamed.get(key) == (renamed if is_renamed else None):
-            return
-        try:
-            if is_renamed:
-                await self._store.put("renamed", key, msgspec.json.encode(renamed))
-                self._renamed[key] = renamed
-            else:  # the name belongs to another repository now
-                await self._store.remove("renamed", key)
-                self._renamed.pop(key, None)
-        except DeckError as error:  # the Hub will be asked again
-            logger.warning("the new name of %s cannot be stored: %s", asked, error)
-        self._publish()
 
     @property
     def _preferred(self) -> Format:
@@ -312,8 +280,8 @@ class ModelLibrary:
         if name is None:
             return self.find(ref)  # raises, with suggestions
         repository = await self._hub.repository(name.repo, name.revision)
-        if not repository.from_cache:
-            await self._record_rename(name.repo, repository.repo)
+        if not repository.from_cache and await self._renames.record(name.repo, repository.repo):
+            self._publish()
         model = from_variant(repository, choose(repository, name), name)
         if known := self._feed.state.models.get(model.id):
             return known

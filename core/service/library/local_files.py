@@ -12,18 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modeldeck.core.cache.scan import scan
 from modeldeck.core.catalog import listing
 from modeldeck.core.errors import DeckError, InvalidRequest
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder
 from modeldeck.core.formats.hub_names import is_web
 from modeldeck.core.formats.unique_names import UrlName, hub_name, url_name
+from modeldeck.core.hub_cache.scan import scan
 from modeldeck.core.schema import CachedSnapshot, Format, Model
 from modeldeck.core.service.library import chat_templates
 from modeldeck.core.service.library.chat_templates import Template
+from modeldeck.core.service.library.custom_files import CustomFile, with_projector
 from modeldeck.core.storage.foreign_files import refuse_irregular
 
 logger = logging.getLogger(__name__)
+
+_USAGE: Mapping[str | None, tuple[str, ...]] = {None: ("chat",), "rank": ("rerank",)}
+"""Usage of a model by its pooling, where that is not embedding."""
 
 FileKey = tuple[str, int, int]
 """Path, size in bytes, and time of the last change in nanoseconds."""
@@ -36,9 +40,10 @@ class HeaderFacts:
     context_length: int | None = None
     architecture: str | None = None
     parameters: float | None = None
-    embedding: bool = False
-    capabilities: tuple[str, ...] = ()
+    usage: tuple[str, ...] = ("chat",)
     """As in `Model`."""
+    capabilities: tuple[str, ...] = ()
+    """As in `Model`; those of a projector are added to those of its model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +60,15 @@ class FolderScan:
 class LocalFiles:
     """Models in folders with the layout of the Hub's cache, and custom models at other paths.
 
-    `read`, `signature` and `is_model_path` block on the disk and change no state, so that a thread
-    that hangs in one of them can be abandoned. `set_scan` and `set_exists` store their results;
-    everything else uses these.
+    `read` and `signature` block on the disk and change no state, so that a thread that hangs in one
+    of them can be abandoned; so does `custom_files.look_at`. `set_scan` and `set_custom` store
+    their results; everything else uses these.
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
         self._scans: dict[Path, FolderScan] = {}
-        self._exists: dict[str, bool] = {}
+        self._customs: dict[str, CustomFile] = {}
         self.snapshots: tuple[CachedSnapshot, ...] = ()
         """Cached revisions, the newest of each repository first."""
 
@@ -75,8 +80,7 @@ class LocalFiles:
         by_key: dict[FileKey, HeaderFacts] = {}
         for path, format, name in _headers(snapshots):
             try:
-                status = os.stat(path)
-                key = (path, status.st_size, status.st_mtime_ns)
+                key = file_key(path)
                 known = before.get(key)
                 by_key[key] = facts[path] = known or read_facts(Path(path), format)
             except (OSError, DeckError) as error:
@@ -89,11 +93,15 @@ class LocalFiles:
         found = [snapshot for each in self._scans.values() for snapshot in each.snapshots]
         self.snapshots = tuple(listing.newest_first(found))
 
-    def set_exists(self, path: str, exists: bool) -> bool:
-        """Store the result of `is_model_path`. Returns whether it changed."""
-        before = self._exists.get(path)
-        self._exists[path] = exists
-        return before is not exists
+    def custom(self, path: str) -> CustomFile | None:
+        """What lies at the path of a custom model, as last seen; None for never."""
+        return self._customs.get(path)
+
+    def set_custom(self, path: str, found: CustomFile) -> bool:
+        """Store the result of `custom_files.look_at`. Returns whether it changed."""
+        before = self._customs.get(path)
+        self._customs[path] = found
+        return before != found
 
     def models(self) -> list[Model]:
         """Return the models of the cached files from the Hub."""
@@ -107,7 +115,8 @@ class LocalFiles:
     def with_files(self, model: Model) -> Model:
         """Return an added model with its path, for the models that `listing.merge` cannot match."""
         if model.local and model.path is not None:
-            return replace(model, downloaded=self._exists.get(model.path, model.downloaded))
+            found = self._customs.get(model.path)
+            return model if found is None else with_projector(model, found)
         if (at := url_name(model.unique)) is not None:
             return self._with_url_file(model, at)
         name = hub_name(model.unique)
@@ -118,7 +127,15 @@ class LocalFiles:
                 continue
             if snapshot.repo == name.repo and any(f.path == name.file for f in snapshot.files):
                 path = _path(snapshot, name.file)
-                return replace(model, downloaded=True, path=path, revision=snapshot.revision)
+                beside = (m.projector for m in listing.from_snapshot(snapshot) if m.path == path)
+                here = replace(
+                    model,
+                    downloaded=True,
+                    path=path,
+                    projector=next(beside, None),
+                    revision=snapshot.revision,
+                )
+                return self._with_facts(here)
         return model
 
     def _with_url_file(self, model: Model, name: UrlName) -> Model:
@@ -139,18 +156,38 @@ class LocalFiles:
 
     def _with_facts(self, model: Model) -> Model:
         """Return the model with the facts in its header; a bad header adds none, loading fails."""
-        found = (each.facts.get(model.path or "") for each in self._scans.values())
-        facts = next((each for each in found if each is not None), None)
-        if facts is None:
-            return model
-        return replace(
-            model,
-            context_length=facts.context_length or model.context_length,
-            architecture=facts.architecture or model.architecture,
-            parameters=model.parameters or facts.parameters,
-            usage=model.usage or (("embedding",) if facts.embedding else ("chat",)),
-            capabilities=facts.capabilities,
-        )
+        return described(model, self._facts_of(model.path), self._facts_of(model.projector))
+
+    def _facts_of(self, path: str | None) -> HeaderFacts | None:
+        """The facts in the header of a file, as it was last read."""
+        found = (each.facts.get(path or "") for each in self._scans.values())
+        return next((each for each in found if each is not None), None)
+
+
+def file_key(path: str) -> FileKey:
+    """What changes when the file at a path does. Blocks. Raises OSError."""
+    status = os.stat(path)
+    return path, status.st_size, status.st_mtime_ns
+
+
+def described(model: Model, facts: HeaderFacts | None, projector: HeaderFacts | None) -> Model:
+    """Return a model with the facts in its header and its projector's; without them as it is."""
+    if facts is None:
+        return model
+    projector = projector or HeaderFacts()
+    return replace(
+        model,
+        context_length=facts.context_length or model.context_length,
+        architecture=facts.architecture or model.architecture,
+        parameters=model.parameters or facts.parameters,
+        usage=model.usage or _usage(facts, projector),
+        capabilities=(*facts.capabilities, *projector.capabilities),
+    )
+
+
+def _usage(facts: HeaderFacts, projector: HeaderFacts) -> tuple[str, ...]:
+    """What a model is for, where no catalog tells it."""
+    return (*facts.usage, "vision") if "vision" in projector.capabilities else facts.usage
 
 
 def kind_and_size(path: Path) -> tuple[bool, int]:
@@ -178,7 +215,7 @@ def kind_and_size(path: Path) -> tuple[bool, int]:
 def read_facts(path: Path, format: Format) -> HeaderFacts:
     """Read facts from the header of a model on disk. Raises InvalidRequest or Corrupt."""
     if format == "mlx":
-        folder = safetensors.read_folder(path)
+        folder = mlx_folder.read_folder(path)
         return HeaderFacts(
             context_length=folder.context_length,
             architecture=folder.architecture,
@@ -191,8 +228,11 @@ def read_facts(path: Path, format: Format) -> HeaderFacts:
         context_length=header.context_length,
         architecture=header.architecture,
         parameters=header.parameters / 1e9 if header.parameters else None,
-        embedding=header.pooling is not None,
-        capabilities=chat_templates.capabilities(Template(text=template) if template else None),
+        usage=_USAGE.get(header.pooling, ("embedding",)),
+        capabilities=(
+            *chat_templates.capabilities(Template(text=template) if template else None),
+            *header.encoders,
+        ),
     )
 
 
@@ -219,15 +259,6 @@ def signature(root: Path) -> object:
     return times
 
 
-def is_model_path(path: str) -> bool:
-    """Whether a path is a file or a folder, so that it can be a custom model. Blocks."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
 def _headers(snapshots: Iterable[CachedSnapshot]) -> Iterator[tuple[str, Format, str]]:
     """Yield files and MLX folders whose headers are read: path, format and name for the log."""
     for snapshot in snapshots:
@@ -238,6 +269,8 @@ def _headers(snapshots: Iterable[CachedSnapshot]) -> Iterator[tuple[str, Format,
             for model in listing.from_snapshot(snapshot):
                 if model.path is not None:
                     yield model.path, model.format, model.unique
+                if model.projector is not None:
+                    yield model.projector, "gguf", model.unique
 
 
 def _is_at(snapshot: CachedSnapshot, revision: str | None) -> bool:

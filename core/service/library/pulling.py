@@ -42,10 +42,11 @@ class ModelDownloads:
     async def start(self, model: Model, *, force: bool = False) -> Download | None:
         """Start or resume the download of a model, or return the one that runs already.
 
-        None if the model is downloaded. A model that cannot be loaded is not downloaded unless
-        `force`: its error is raised. Raises NotFound, Gated, HubUnavailable, NotEnoughDisk too.
+        None if the model is downloaded and the Hub is not known to have newer files. A model that
+        cannot be loaded is not downloaded unless `force`: its error is raised. Raises NotFound,
+        Gated, HubUnavailable, NotEnoughDisk too.
         """
-        if model.downloaded:
+        if model.downloaded and model.update_available is None:
             return None
         job = self.of(model.id)
         if job is not None and job.state in ACTIVE:

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from modeldeck.core.cache import orphans, scan
-from modeldeck.core.cache.deletion_plan import FileSet
-from modeldeck.core.cache.inventory import inventory
-from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.catalog.listing import from_snapshot
 from modeldeck.core.concurrency import BackgroundTasks, DaemonThreadPool
 from modeldeck.core.errors import Conflict, DeckError, NotFound, StorageFailed, StorageTimeout
 from modeldeck.core.formats.unique_names import url_name
+from modeldeck.core.hub_cache import orphans, scan
+from modeldeck.core.hub_cache.deletion_plan import FileSet
+from modeldeck.core.hub_cache.inventory import inventory
+from modeldeck.core.hub_cache.stores import CacheStores
+from modeldeck.core.runtime.prefix_folder import saved_prefixes
 from modeldeck.core.schema import CacheListing, CacheSelection, Model, Verification
 from modeldeck.core.schema.clock import now
 from modeldeck.core.schema.errors import to_info
@@ -31,7 +32,8 @@ from modeldeck.core.schema.state import VerificationChanged, VerificationRemoved
 from modeldeck.core.service.feed import Feed
 from modeldeck.core.service.library.deletion import ResolvedSelection
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread
+from modeldeck.core.service.library.other_tools import content_hashes
+from modeldeck.core.storage.foreign_files import SCAN_S, in_file_thread, stat_regular
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +99,14 @@ class CacheVerification:
         feed: Feed,
         library: ModelLibrary,
         cache: CacheStores,
+        prefixes: Path,
         choose: Callable[[CacheSelection], Awaitable[ResolvedSelection]],
         tasks: BackgroundTasks,
     ) -> None:
         self._feed = feed
         self._library = library
         self._cache = cache
+        self._prefixes = prefixes
         self._choose = choose
         self._tasks = tasks
         self._check_lock = asyncio.Lock()
@@ -124,7 +128,12 @@ class CacheVerification:
             alone,
         )
         listed = [replace(repo, url=urls.get(repo.repo)) for repo in held]
-        return CacheListing(path=str(self._cache.hub.root), repositories=tuple(listed))
+        saved = await in_file_thread(partial(saved_prefixes, self._prefixes), self._prefixes)
+        return CacheListing(
+            path=str(self._cache.hub.root),
+            repositories=tuple(listed),
+            prefix_cache_bytes=sum(saved.values()),
+        )
 
     def _uniques(self) -> list[str]:
         """Return the unique names of all models and downloads."""
@@ -135,16 +144,15 @@ class CacheVerification:
     async def verify(self, what: CacheSelection) -> Verification:
         """Begin to verify a selection; an empty one means the whole cache. Raises as `choose`."""
         everything = what == CacheSelection()
-        for ref in what.models:
-            if (model := self._library.find(ref)).local:
-                raise Conflict(
-                    f"{model.name} lies at {model.path}, outside the cache: there is no hash to"
-                    " check it against."
-                )
-        chosen = await self._choose(what)
+        foreign = self._foreign(what)
+        names = {model.id for model in foreign}
+        ours = tuple(ref for ref in what.models if self._library.find(ref).id not in names)
+        chosen = await self._choose(replace(what, models=ours))
         models = self._feed.state.models.values() if everything else chosen.models
         owned = [model for model in models if model.downloaded and not model.local]
         files, unchecked = self._files(None if everything else chosen.wanted, owned)
+        files += await in_file_thread(partial(_foreign_files, foreign), "blobs", custom=True)
+        owned += foreign
         if not files and not unchecked:
             raise NotFound("There is nothing of that in the cache.", "GET /deck/cache lists it.")
         check = Verification(
@@ -162,6 +170,17 @@ class CacheVerification:
         self._forget_old()
         self._tasks.start(self._run(check, files), name=f"checking {check.what}")
         return check
+
+    def _foreign(self, what: CacheSelection) -> list[Model]:
+        """Return the selected models outside the cache. Raises Conflict for one without a hash."""
+        foreign = [m for m in map(self._library.find, what.models) if m.local]
+        for model in foreign:
+            if not content_hashes(model):
+                raise Conflict(
+                    f"{model.name} lies at {model.path}, outside the cache: there is no hash to"
+                    " check it against."
+                )
+        return foreign
 
     def _files(
         self, selected: Iterable[FileSet] | None, models: Iterable[Model]
@@ -196,7 +215,10 @@ class CacheVerification:
         """Cancel a check; an ended one stays as it is. Raises NotFound."""
         check = self._feed.state.verifications.get(key)
         if check is None:
-            raise NotFound(f"There is no check {key}.", "GET /deck/state lists them.")
+            raise NotFound(
+                f"There is no check {key}.",
+                "It may have ended long ago; `modeldeck verify` checks again.",
+            )
         if (work := self._works.get(key)) is not None:
             work.stopped = True
             check = replace(check, state="canceled", finished_at=now())
@@ -275,6 +297,22 @@ class CacheVerification:
             self._publish(
                 replace(ended, state="completed", wrong=paths, corrupt=tuple(sorted(corrupt)))
             )
+
+
+def _foreign_files(models: Iterable[Model]) -> list[_File]:
+    """Return the files of models of other tools. Raises StorageFailed. Blocks."""
+    try:
+        return [
+            _File(
+                path=Path(path), blob=blob, size_bytes=stat_regular(path).st_size, models={model.id}
+            )
+            for model in models
+            for path, blob in content_hashes(model).items()
+        ]
+    except OSError as error:
+        raise StorageFailed(
+            f"{error.filename} cannot be read: {error.strerror}.", "See whether it is still there."
+        ) from error
 
 
 def _wrong(files: list[_File], work: _CheckWork) -> list[_File]:

@@ -1,4 +1,7 @@
-"""Suggestions when a model does not fit: fewer requests, a smaller cache, or less of the model."""
+"""Suggestions when a model does not fit: fewer requests, text only, a smaller cache, or less of it.
+
+Text only is to leave the projector out, which turns images into input.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,8 @@ class AlternativeFinder:
         found: list[LoadAlternative] = []
         with suppress(DeckError):
             found += await self._parallel(model, options, plan, has_room)
+            if forecast.projector_bytes:
+                found += await self._without_projector(model, options, plan, has_room)
             found += await self._cells(model, options, plan, has_room)
             found += await self._cache(model, options, plan, has_room)
             found += await self._context(model, options, plan, has_room)
@@ -100,6 +105,15 @@ class AlternativeFinder:
             if has_room(forecast := await plan(less)):
                 return [_alternative(f"parallel {parallel}", model.unique, less, forecast)]
         return []
+
+    async def _without_projector(
+        self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
+    ) -> list[LoadAlternative]:
+        """Suggest to read text only."""
+        less = replace(options, vision=False)
+        if not has_room(forecast := await plan(less)):
+            return []
+        return [_alternative("vision off", model.unique, less, forecast)]
 
     async def _cells(
         self, model: Model, options: LoadOptions, plan: Plan, has_room: HasRoom
@@ -164,7 +178,7 @@ class AlternativeFinder:
         except (DeckError, TimeoutError):
             return []
         for variant in smaller(variants, model):
-            less = forecast.with_weights(variant.size_bytes)
+            less = forecast.with_weights(_weights_bytes(variant))
             if has_room(less):
                 what = variant.label or variant.quantization or variant.unique
                 return [_alternative(what, variant.unique, options, less)]
@@ -176,6 +190,12 @@ def smaller(variants: Sequence[Variant], model: Model) -> list[Variant]:
     size = model.size_bytes or 0
     found = [v for v in variants if v.format == model.format and 0 < v.size_bytes < size]
     return sorted(found, key=lambda variant: variant.size_bytes, reverse=True)
+
+
+def _weights_bytes(variant: Variant) -> int:
+    """Bytes of a variant's files without its projector, which all of them share."""
+    projectors = (file.size_bytes for file in variant.files if file.path == variant.projector)
+    return variant.size_bytes - sum(projectors)
 
 
 def _alternative(

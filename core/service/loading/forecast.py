@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from modeldeck.core.catalog import unloadable
+from modeldeck.core.catalog import cannot_load
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.config.load_options import ModelTraits
 from modeldeck.core.errors import (
@@ -28,12 +28,12 @@ from modeldeck.core.errors import (
     Forbidden,
     HubUnavailable,
 )
-from modeldeck.core.formats import gguf_parser, imaging, safetensors
+from modeldeck.core.formats import gguf_parser, image_generators, mlx_folder
 from modeldeck.core.formats.gguf_header import GgufHeader
 from modeldeck.core.memory import estimate
 from modeldeck.core.runtime.engines.mlx import types as mlx_types
 from modeldeck.core.runtime.engines_manager import Engines
-from modeldeck.core.runtime.planning.planner import HeaderFile, Source
+from modeldeck.core.runtime.planning.planner import HeaderFile, Projector, Source
 from modeldeck.core.schema import (
     Engine,
     Forecast,
@@ -80,7 +80,7 @@ class Forecaster:
         self._overheads: dict[Engine, ProcessOverhead] = dict(SHIPPED)
         self._plans: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._headers: OrderedDict[Hashable, GgufHeader] = OrderedDict()
-        self._folders: OrderedDict[Hashable, safetensors.MlxFolder] = OrderedDict()
+        self._folders: OrderedDict[Hashable, mlx_folder.MlxFolder] = OrderedDict()
         self._refused: OrderedDict[str, str] = OrderedDict()
         """Why remote models cannot be loaded, by id, as last checked."""
 
@@ -114,7 +114,8 @@ class Forecaster:
             layers=header.layers,
             key_length=header.key_length,
             value_length=header.value_length,
-            unfit=unloadable.by_header(header),
+            vocabulary=_vocabulary(header),
+            unfit=cannot_load.by_header(header),
         )
 
     async def refusal(self, model: Model) -> DeckError | None:
@@ -133,7 +134,8 @@ class Forecaster:
             self.note_refusal(model.id, str(error))
             return error
         except (DeckError, TimeoutError) as error:
-            logger.info("%s cannot be checked beforehand: %s", model.unique, error)
+            why = str(error) or f"no answer in {REFUSAL_S:.0f} s"
+            logger.info("%s cannot be checked beforehand: %s", model.unique, why)
             return None
         self.note_refusal(model.id, None)
         return None
@@ -217,19 +219,27 @@ class Forecaster:
     async def _gguf_forecast(
         self, model: Model, options: LoadOptions, draft: str | None
     ) -> Forecast:
+        sees = options.vision is not False and not options.embedding
+        projector: Projector | None = None
         if model.downloaded and model.path is not None:
-            stat = await in_file_thread(partial(_stat, model.path), model.path, custom=model.local)
-            key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
+            stat = await self._file_stat(model, model.path)
             source: Source = Path(model.path)
             size = model.size_bytes or stat.st_size
+            key: Hashable = (model.path, stat.st_size, stat.st_mtime_ns)
+            if sees and model.projector is not None:
+                stat = await self._file_stat(model, model.projector)
+                projector = Path(model.projector)
+                key = (key, model.projector, stat.st_size, stat.st_mtime_ns)
         else:
             selection = await self._library.selection(model)
             source = await self._sources(selection)
+            projector = await self._remote_projector(selection) if sees else None
             key, size = tuple(part.key for part in source), selection.variant.size_bytes
+            key = (key, None if projector is None else projector.key)
         key = (key, draft, _relevant(options))
         if key not in self._plans:
             try:
-                self._plans[key] = await self._engines.plan(source, options, draft)
+                self._plans[key] = await self._engines.plan(source, options, draft, projector)
             except EngineMissing:
                 header, overhead = await self._header(model), self._overheads["llama.cpp"]
                 return estimate.from_header(header, options, size, overhead)
@@ -253,13 +263,25 @@ class Forecaster:
             for part, (_, data) in zip(parts, headers, strict=True)
         )
 
+    async def _remote_projector(self, selection: FileSelection) -> HeaderFile | None:
+        """Read the header of the projector of a remote model; None where it has none."""
+        part = next((f for f in selection.files if f.path == selection.variant.projector), None)
+        if part is None:
+            return None
+        _, data = await self._library.read_header(selection, part)
+        return HeaderFile(name=part.path, key=part.blob, data=data, size=part.size_bytes)
+
+    async def _file_stat(self, model: Model, path: str) -> os.stat_result:
+        """Return `stat` of a file of a model on this machine. Raises EngineFailed."""
+        return await in_file_thread(partial(_stat, path), path, custom=model.local)
+
     async def _header(self, model: Model) -> GgufHeader:
         """Return the header of the first file, cached until the file changes."""
         if not model.downloaded or model.path is None:
             selection = await self._library.selection(model)
             return _check_kind((await self._library.read_header(selection, selection.files[0]))[0])
         path = model.path
-        stat = await in_file_thread(partial(_stat, path), path, custom=model.local)
+        stat = await self._file_stat(model, path)
         key = (path, stat.st_size, stat.st_mtime_ns)
         if key not in self._headers:
             read = partial(_read_header, Path(path))
@@ -279,7 +301,7 @@ class Forecaster:
         overhead = self._overheads["mlx"]
         return estimate.from_config(folder.config, folder.weights_bytes, options, overhead)
 
-    async def _folder(self, model: Model) -> safetensors.MlxFolder:
+    async def _folder(self, model: Model) -> mlx_folder.MlxFolder:
         """Read config.json and the headers of the weights, on disk or on the Hub."""
         if model.downloaded and model.path is not None:
             read = partial(self._read_folder, Path(model.path))
@@ -287,18 +309,26 @@ class Forecaster:
         selection = await self._library.selection(model)
         return await self._hub.read_folder(selection.repo, selection.revision, selection.files)
 
-    def _read_folder(self, path: Path) -> safetensors.MlxFolder:
+    def _read_folder(self, path: Path) -> mlx_folder.MlxFolder:
         """Read an MLX folder, cached until it changes. Raises EngineFailed."""
         stats = _stat(path, folder=True), _stat(path / "config.json")
         key = (path, *((stat.st_size, stat.st_mtime_ns) for stat in stats))
         if key not in self._folders:
             try:
-                self._folders[key] = safetensors.read_folder(path)
+                self._folders[key] = mlx_folder.read_folder(path)
             except OSError as error:
                 raise EngineFailed(f"{path} cannot be read: {error.strerror}.") from error
             except DeckError as error:
                 raise EngineFailed(error.message, error.remedy) from error
         return _cached(self._folders, key)
+
+
+def _vocabulary(header: GgufHeader) -> tuple[str | None, str | None, int] | None:
+    """What tells vocabularies apart in a header: GGUF specification, `tokenizer.ggml`."""
+    if header.vocab_size is None:
+        return None
+    names = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
+    return (header.text(names[0]), header.text(names[1]), header.vocab_size)
 
 
 def _unknown_to_mlx(model_type: str | None) -> tuple[str, str] | None:
@@ -334,7 +364,7 @@ def _read_header(path: Path) -> GgufHeader:
 
 def _check_kind(header: GgufHeader) -> GgufHeader:
     """Return the header if llama.cpp loads such models. Raises EngineFailed."""
-    if (refused := imaging.refusal(header.architecture)) is not None:
+    if (refused := image_generators.refusal(header.architecture)) is not None:
         raise refused
     return header
 

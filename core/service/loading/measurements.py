@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Protocol
@@ -22,7 +22,14 @@ import msgspec
 from modeldeck.core.errors import DeckError, StorageFailed
 from modeldeck.core.runtime.engines_manager import Engines
 from modeldeck.core.runtime.planning.calibration import calibrate
-from modeldeck.core.schema import Engine, Forecast, LoadRecord, ProcessMemory, Runtime
+from modeldeck.core.schema import (
+    Engine,
+    Forecast,
+    LoadRecord,
+    ProcessMemory,
+    Runtime,
+    model_id,
+)
 from modeldeck.core.schema.overhead import ProcessOverhead
 from modeldeck.core.storage.database import Database
 
@@ -79,7 +86,8 @@ def share(record: LoadRecord) -> float | None:
     """Return what one load took beyond its forecast, as a share of all that is not weights. Pure.
 
     None for a load that must not count: it was used too little, it is an outlier, or its memory on
-    a GPU was not known.
+    a GPU was not known. A projector takes its share only with the largest image, and whether there
+    was one is not recorded.
     """
     forecast = uncorrected(record.forecast)
     not_weights = _not_weights(forecast)
@@ -87,7 +95,8 @@ def share(record: LoadRecord) -> float | None:
         return None
     excess = record.peak_bytes - record.prefix_cache_bytes - forecast.machine_bytes
     used, length = record.used_tokens or 0, record.context_length or 0
-    if not_weights <= 0 or (excess < 0 and used < FULL * max(1, length)):
+    full = used >= FULL * max(1, length) and not forecast.projector_bytes
+    if not_weights <= 0 or (excess < 0 and not full):
         return None
     found = excess / not_weights
     return found if LEAST <= found <= MOST else None
@@ -129,6 +138,11 @@ class LoadHistory:
     def records(self) -> Sequence[LoadRecord]:
         """The kept records, oldest first."""
         return tuple(self._records)
+
+    @property
+    def last_used(self) -> Mapping[str, str]:
+        """When models answered last, by id: that of their last load."""
+        return {model_id(record.unique): record.used_at or record.at for record in self._records}
 
     def correct(self, forecast: Forecast, engine: Engine, architecture: str | None) -> Forecast:
         """Return a forecast corrected by earlier loads of this kind."""

@@ -1,7 +1,8 @@
 """Provide loaded models to inference requests: load on demand, wait for memory, enlarge a context.
 
 A load that only inference requests wait for is cancelled when the last of them is gone: memory must
-not be taken without use. A load that was requested explicitly always goes on.
+not be taken without use. A load that was requested explicitly always goes on, and so does one that
+replaces a loaded model.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class OnDemandLoader:
         self._users: Counter[str] = Counter()
         """Number of requests that use an instance, by its id."""
         self._explicit: set[str] = set()
-        """Explicitly loaded instances; never cancelled automatically."""
+        """Instances loaded explicitly, or in place of another; never cancelled automatically."""
 
     @contextmanager
     def waiting(self, model_id: str) -> Iterator[None]:
@@ -92,6 +93,25 @@ class OnDemandLoader:
         """Mark an instance as explicitly loaded, so that its load is not cancelled."""
         self._explicit &= self._engines.instances.keys()
         self._explicit.add(instance_id)
+
+    def check(self, model: Model) -> None:
+        """Raise the errors of `using` that are known at once.
+
+        Raises NotDownloaded, EngineMissing, and Conflict where loading on demand is off.
+        """
+        if self._instance_of(model.id) is not None:
+            return
+        self._refuse_forbidden(model)
+        if (missing := self._loader.missing(model)) is not None:
+            raise missing
+
+    def _refuse_forbidden(self, model: Model) -> None:
+        """Raise Conflict where it is not loaded, and must not be loaded on demand."""
+        if not self._allowed and self._instance_of(model.id) is None:
+            raise Conflict(
+                f"{model.name} is not loaded, and nothing is loaded on demand here.",
+                "Load it first, or set api.load_on_demand.",
+            )
 
     def instance_changed(self) -> None:
         """Let requests that wait for memory look again; called with each change of an instance."""
@@ -242,29 +262,26 @@ class OnDemandLoader:
             if options.idle_ttl_s is not None
             else instance.options.idle_ttl_s,
         )
-        is_kept = instance.id in self._explicit
         async with self._loading(model, origin):
             again = await self._loader.reload(
-                instance, LoadWish(options=wanted), origin, refuse_if_used
+                instance,
+                LoadWish(options=wanted),
+                origin,
+                refuse_if_used=refuse_if_used,
+                started=self.keep,  # it was loaded before, so it goes on without this client
             )
-            if is_kept:
-                self.keep(again.id)
             await self._engines.ready(again.id)
 
     async def _load(
         self, model: Model, options: LoadOptions, origin: str
     ) -> NotEnoughMemory | None:
         """Load the model and wait until it is ready; return the refusal where memory is short."""
-        if not self._allowed and self._instance_of(model.id) is None:
-            raise Conflict(
-                f"{model.name} is not loaded, and nothing is loaded on demand here.",
-                "Load it first, or set api.load_on_demand.",
-            )
+        self._refuse_forbidden(model)
         async with self._loading(model, origin):
             # The options of an inference request are not remembered for the next load.
             try:
                 instance = await self._loader.load(
-                    model.id, LoadWish(options=options), origin, remember=False
+                    model.id, LoadWish(options=options), origin, remember=False, as_loaded=True
                 )
             except NotEnoughMemory as refusal:
                 return refusal

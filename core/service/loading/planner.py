@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from modeldeck.core.config.load_options import ModelTraits, suit
+from modeldeck.core.config.load_options import ModelTraits, kv_cache_types, suit
 from modeldeck.core.errors import (
     DeckError,
     EngineFailed,
     EngineMissing,
-    InvalidRequest,
     NotDownloaded,
     NotEnoughMemory,
-    NotFound,
 )
 from modeldeck.core.memory.estimate import gpu_unknown
 from modeldeck.core.runtime import registry
-from modeldeck.core.runtime.planning.placement import (
+from modeldeck.core.runtime.planning.eviction import (
     Bytes,
     DoesNotFit,
     EvictionCandidate,
@@ -30,8 +28,9 @@ from modeldeck.core.runtime.planning.placement import (
     left_over,
     place,
 )
-from modeldeck.core.runtime.planning.prefix_cache import prefix_cache_that_fits
+from modeldeck.core.runtime.planning.prefix_cache_size import prefix_cache_that_fits
 from modeldeck.core.schema import (
+    Engine,
     Eviction,
     Forecast,
     Instance,
@@ -45,12 +44,23 @@ from modeldeck.core.schema import (
     Runtime,
 )
 from modeldeck.core.schema.errors import to_info
-from modeldeck.core.schema.units import gib, mib
+from modeldeck.core.schema.units import mib
+from modeldeck.core.service.library import custom_files
 from modeldeck.core.service.library.library import ModelLibrary
-from modeldeck.core.service.loading.alternatives import AlternativeFinder, Need, remedy
-from modeldeck.core.service.loading.fit import FitChecker, candidate, needs
-from modeldeck.core.service.loading.fitting import LEAST_CONTEXT, LoadFitting
+from modeldeck.core.service.loading import already_loaded
+from modeldeck.core.service.loading.alternatives import AlternativeFinder, remedy
+from modeldeck.core.service.loading.drafts import DraftModels
+from modeldeck.core.service.loading.eviction_words import (
+    cache_limits,
+    eviction,
+    evictions,
+    refusal_text,
+    shrink_note,
+)
+from modeldeck.core.service.loading.fit import FitChecker
 from modeldeck.core.service.loading.forecast import REFUSALS, Forecaster
+from modeldeck.core.service.loading.instance_memory import needs
+from modeldeck.core.service.loading.lowered_options import LEAST_CONTEXT, LoadFitting
 from modeldeck.core.service.loading.options import OptionResolver, settle
 
 logger = logging.getLogger(__name__)
@@ -66,6 +76,8 @@ class PreparedLoad:
     architecture: str | None = None
     refusal: DeckError | None = None
     """`plan.refusal` as an exception."""
+    cache_limits: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the prefix caches of other instances may hold from then on, by instance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +109,22 @@ class LoadPlanner:
         runtimes: Callable[[], Sequence[Runtime]],
         may_unload: bool,
         prefix_cache_bytes: Callable[[], int],
+        answers: Callable[[str], tuple[str, ...]],
     ) -> None:
-        """`prefix_cache_bytes` returns what the prefix cache of a loaded model may take."""
+        """Make a planner.
+
+        Args:
+            library: The models.
+            option_resolver: Resolves their options.
+            forecaster: Forecasts loads.
+            fit_checker: Counts the free memory.
+            alternatives: Finds what fits instead.
+            instances: Returns the instances.
+            runtimes: Returns the engines of this machine.
+            may_unload: Whether the configuration lets idle models be unloaded to make room.
+            prefix_cache_bytes: Returns what the prefix cache of a loaded model may take.
+            answers: Returns for whom an instance has requests, by its id.
+        """
         self._library = library
         self._option_resolver = option_resolver
         self._forecaster = forecaster
@@ -108,6 +134,8 @@ class LoadPlanner:
         self._runtimes = runtimes
         self._may_unload = may_unload
         self._prefix_cache_bytes = prefix_cache_bytes
+        self._answers = answers
+        self._drafts = DraftModels(library, lambda model: forecaster.traits(model))
 
     async def plan(
         self,
@@ -119,35 +147,31 @@ class LoadPlanner:
     ) -> PreparedLoad:
         """Plan a load without changing anything.
 
-        `replacing` is an instance of the same model that would be unloaded before it. With
-        `compare`, the plan also tells what cells of its own for each request would take.
+        `replacing` is an instance of the same model that would be unloaded before it; where the
+        wish is a reload, that is the loaded one. With `compare`, the plan also tells what cells of
+        its own for each request would take, and which models could guess ahead.
 
         Raises InvalidRequest for impossible options, and the Hub's errors for a model that is not
         downloaded. Any other reason against the load is the plan's `refusal`.
         """
-        query, unreadable = await self._query(model, wish, replacing)
+        loaded = self._loaded(model)
+        is_kept = loaded is not None and replacing is None and not wish.reload
+        query, unreadable = await self._query(
+            model, wish, replacing or loaded, None if replacing else loaded
+        )
         engine = registry.choose(model.format, query.options.engine)
         devices = next((r.devices for r in self._runtimes() if r.name == engine), ())
         warnings = list(suit(query.options, query.traits, engine, devices, os.cpu_count() or 1))
-        plan = LoadPlan(
-            model_id=model.id,
-            unique=model.unique,
-            engine=engine,
-            options=query.options,
-            origins=query.origins,
-            verdict="unknown",
-            forecast=None,
-            available_bytes=self._fit_checker.available(),
-            reserve_bytes=self._fit_checker.reserve_bytes,
-            budget_left_bytes=self._fit_checker.budget_left(),
-            gpu_available_bytes=self._fit_checker.gpu_available(),
-        )
+        if query.options.vision is not False and (unsure := await custom_files.warning(model)):
+            warnings.append(unsure)
+        plan = self._unplaced(query, engine, is_kept=is_kept)
         refusal: DeckError | None = None
+        limits: Mapping[str, int] = {}
         if query.traits.unfit is not None:
             refusal = EngineFailed(*query.traits.unfit)
         elif unreadable is None:
             try:
-                plan, refusal = await self._placed(plan, query, force=wish.force)
+                plan, limits, refusal = await self._placed(plan, query, force=wish.force)
                 if compare:
                     plan = await self._compared(plan, query)
             except EngineFailed as error:
@@ -160,16 +184,39 @@ class LoadPlanner:
             refusal = refusal if isinstance(refusal, REFUSALS) else self.missing(model)
         else:
             refusal = self.missing(model) or refusal
-        live = (i for i in self._instances() if i.model_id == model.id and i.state.live)
-        if any(replacing is None or i.id != replacing.id for i in live):
-            plan = replace(plan, notes=(*plan.notes, "loaded already"), evictions=())
-            refusal = None
+        if loaded is not None and is_kept:
+            plan = replace(plan, notes=("loaded already",), evictions=(), alternatives=())
+            others = already_loaded.needs_reload(plan.options, loaded.options)
+            refusal = already_loaded.with_other_options(model, loaded, others) if others else None
         plan = replace(
             plan, warnings=tuple(warnings), refusal=None if refusal is None else to_info(refusal)
         )
         draft = None if query.draft is None else query.draft.path
         return PreparedLoad(
-            plan=plan, draft=draft, architecture=query.traits.architecture, refusal=refusal
+            plan=plan,
+            draft=draft,
+            architecture=query.traits.architecture,
+            refusal=refusal,
+            cache_limits=limits,
+        )
+
+    def _unplaced(self, query: _LoadQuery, engine: Engine, *, is_kept: bool) -> LoadPlan:
+        """Return the plan before anything is forecast; `is_kept` for a model that stays loaded."""
+        return LoadPlan(
+            model_id=query.model.id,
+            unique=query.model.unique,
+            engine=engine,
+            options=query.options,
+            origins=query.origins,
+            verdict="unknown",
+            forecast=None,
+            replaces=None if is_kept or query.replacing is None else self._gone(query.replacing),
+            layers=query.traits.layers,
+            kv_cache_types=kv_cache_types(query.traits, engine),
+            available_bytes=self._fit_checker.available(),
+            reserve_bytes=self._fit_checker.reserve_bytes,
+            budget_left_bytes=self._fit_checker.budget_left(),
+            gpu_available_bytes=self._fit_checker.gpu_available(),
         )
 
     def missing(self, model: Model) -> DeckError | None:
@@ -206,16 +253,32 @@ class LoadPlanner:
         is_ending = any(i.state is InstanceState.STOPPING for i in self._instances())
         return () if is_ending else None
 
+    def _loaded(self, model: Model) -> Instance | None:
+        live = (i for i in self._instances() if i.model_id == model.id and i.state.live)
+        return next(live, None)
+
+    def answers(self, instance_id: str) -> tuple[str, ...]:
+        """Return for whom an instance has requests now, one entry for each."""
+        return self._answers(instance_id)
+
     async def _query(
-        self, model: Model, wish: LoadWish, replacing: Instance | None = None
+        self,
+        model: Model,
+        wish: LoadWish,
+        replacing: Instance | None = None,
+        loaded: Instance | None = None,
     ) -> tuple[_LoadQuery, DeckError | None]:
-        """Return the complete query, and the error if the model's header cannot be read."""
+        """Return the complete query, and the error if the model's header cannot be read.
+
+        The options of `loaded` stay where the wish names no others.
+        """
         unreadable: DeckError | None = None
         try:
             traits = await self._forecaster.traits(model)
         except REFUSALS as error:
             traits, unreadable = ModelTraits(context_length=model.context_length), error
-        resolved = self._option_resolver.resolve(model, wish.options, fresh=wish.fresh)
+        base = None if loaded is None else replace(loaded.options, context_fit=None)
+        resolved = self._option_resolver.resolve(model, wish.options, fresh=wish.fresh, loaded=base)
         settled = settle(resolved, traits.context_length)
         may_unload = self._may_unload if wish.make_room is None else wish.make_room
         query = _LoadQuery(
@@ -223,38 +286,25 @@ class LoadPlanner:
             options=settled.options,
             origins=settled.origins,
             traits=traits,
-            draft=self._draft(model, settled.options.draft_model),
+            draft=self._drafts.named(model, settled.options.draft_model),
             may_unload=may_unload and not wish.force,
             replacing=replacing,
         )
         return query, unreadable
 
-    def _draft(self, model: Model, ref: str | None) -> Model | None:
-        """Return the draft model with this name. Raises InvalidRequest and NotDownloaded."""
-        if ref is None:
-            return None
-        try:
-            draft = self._library.find(ref)
-        except NotFound as error:
-            raise InvalidRequest(f"draft_model: {error.message}", error.remedy) from error
-        if draft.format != model.format or draft.id == model.id:
-            raise InvalidRequest(
-                f"{draft.unique} cannot guess for {model.unique}: draft_model must be another"
-                f" {model.format} model of the same vocabulary."
-            )
-        if not draft.downloaded or draft.path is None:
-            raise NotDownloaded(
-                f"The draft model {draft.unique} is not downloaded.",
-                f"modeldeck pull {draft.unique}",
-            )
-        return draft
+    def _gone(self, instance: Instance) -> Eviction:
+        """What comes back when an instance of the same model is unloaded, and whom that cuts."""
+        return replace(eviction(instance), answers=self._answers(instance.id))
 
     # Forecast and place
 
     async def _placed(
         self, plan: LoadPlan, query: _LoadQuery, *, force: bool
-    ) -> tuple[LoadPlan, DeckError | None]:
-        """Add forecast and placement to the plan. Returns it and the error of a refusal."""
+    ) -> tuple[LoadPlan, Mapping[str, int], DeckError | None]:
+        """Add forecast and placement to the plan.
+
+        Returns it, the new limits of other prefix caches, and the error of a refusal.
+        """
         plan = await self._fitted(plan, query, force=force)
         options, notes = plan.options, plan.notes
         forecast = await self._forecast(query, options)
@@ -267,10 +317,13 @@ class LoadPlanner:
             if why := gpu_unknown(forecast, plan.gpu_available_bytes):
                 verdict = "unknown"
                 plan = replace(plan, notes=(*notes, why))
-            return replace(plan, verdict=verdict, evictions=self._evictions(placement.unload)), None
+            if placement.shrink:
+                plan = replace(plan, notes=(*plan.notes, shrink_note(placement.shrink)))
+            plan = replace(plan, verdict=verdict, evictions=self._evictions(placement.unload))
+            return plan, cache_limits(placement.shrink, self._instances()), None
         plan = replace(plan, verdict="too large")
         if force:
-            return replace(plan, notes=(*notes, "will load although it does not fit")), None
+            return replace(plan, notes=(*notes, "will load although it does not fit")), {}, None
         would_do = self._evictions(placement.would_do)
         alternatives = await self._alternatives.find(
             query.model,
@@ -283,11 +336,13 @@ class LoadPlanner:
             ),
         )
         words = remedy(alternatives, would_do, may_unload=query.may_unload)
-        error = NotEnoughMemory(self._refusal_text(query.model, placement, options), words)
-        return replace(plan, alternatives=alternatives), error
+        why = refusal_text(query.model, placement, options, self._fit_checker.reserve_bytes)
+        return replace(plan, alternatives=alternatives), {}, NotEnoughMemory(why, words)
 
     async def _compared(self, plan: LoadPlan, query: _LoadQuery) -> LoadPlan:
-        """Add what cells of its own for each request would take beyond what they share."""
+        """Add what only a dry run tells: draft models, and what cells of one's own would take."""
+        drafts = await self._drafts.fitting(query.model, query.traits)
+        plan = replace(plan, drafts=drafts)
         options, forecast = plan.options, plan.forecast
         length, parallel = options.context_length or 0, options.parallel or 1
         if parallel == 1 or (options.cache_tokens or length) >= parallel * length:
@@ -310,12 +365,11 @@ class LoadPlanner:
 
     def _room(self, query: _LoadQuery) -> tuple[Bytes, list[EvictionCandidate]]:
         """The memory for the load, and what could make room; what it replaces is gone by then."""
-        room, candidates = self._fit_checker.room(), self._fit_checker.candidates()
-        if query.replacing is None:
-            return room, candidates
-        back = candidate(query.replacing).holds
-        room = {store: count + back.get(store, 0) for store, count in room.items()}
-        return room, [c for c in candidates if c.id != query.replacing.id]
+        gone = query.replacing
+        candidates = self._fit_checker.candidates()
+        if gone is not None:
+            candidates = [c for c in candidates if c.id != gone.id]
+        return self._fit_checker.room(gone), candidates
 
     async def _fitted(self, plan: LoadPlan, query: _LoadQuery, *, force: bool) -> LoadPlan:
         """Return the plan with the options that fit, and notes about what was lowered."""
@@ -350,36 +404,4 @@ class LoadPlanner:
         return replace(plan, notes=(*plan.notes, note))
 
     def _evictions(self, ids: Sequence[str]) -> tuple[Eviction, ...]:
-        known = {instance.id: instance for instance in self._instances()}
-        holds = {c.id: c for c in self._fit_checker.candidates()}
-        return tuple(
-            Eviction(
-                instance_id=key,
-                unique=known[key].unique,
-                bytes=_held(holds[key], "memory"),
-                gpu_bytes=_held(holds[key], "gpu"),
-            )
-            for key in ids
-            if key in known and key in holds
-        )
-
-    def _refusal_text(self, model: Model, placement: DoesNotFit, options: LoadOptions) -> str:
-        free = gib(placement.available_bytes)
-        where = {
-            "memory": f"{free} are free besides the {gib(self._fit_checker.reserve_bytes)} kept for"
-            " the system",
-            "gpu": f"{free} are free on the GPU",
-            "budget": f"{free} are left of what models may take together",
-        }[placement.store]
-        kept = ""
-        if placement.kept:
-            held = gib(sum(placement.kept.values()))
-            kept = f" Busy and pinned models hold {held}."
-        length = options.context_length
-        return (
-            f"{model.name} needs {gib(placement.needed_bytes)} at context {length}; {where}.{kept}"
-        )
-
-
-def _held(candidate: EvictionCandidate, store: Need) -> int:
-    return candidate.holds.get(store, 0)
+        return evictions(ids, self._instances())

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from modeldeck.core.api.http.limits import ConnectionLimits
@@ -17,6 +18,7 @@ from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.listener import Addresses, Listener
 from modeldeck.core.config.config import Api
 from modeldeck.core.config.paths import Paths, locate
+from tests.core.api.responses.scripted import ScriptedDeck
 
 PATIENCE_S = 20
 """Before a test gives a thing up; nothing waits that long when it works."""
@@ -112,6 +114,7 @@ class Served:
 
 
 Serve = Callable[..., Any]
+Start = Callable[..., Awaitable[tuple[ScriptedDeck, httpx.AsyncClient]]]
 
 
 @pytest.fixture
@@ -157,3 +160,23 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+async def start(serve: Serve) -> AsyncIterator[Start]:
+    """Starts a listener on a service that answers as it is told, and a client of it."""
+    open_: list[tuple[ScriptedDeck, httpx.AsyncClient]] = []
+
+    async def begin(
+        *answers: Any, answerer: Any = None, **settings: Any
+    ) -> tuple[ScriptedDeck, httpx.AsyncClient]:
+        deck = ScriptedDeck(*answers, answerer=answerer)
+        served = await serve(deck=deck, **settings)
+        client = httpx.AsyncClient(base_url=f"{served.addresses.url}/v1", timeout=20)
+        open_.append((deck, client))
+        return deck, client
+
+    yield begin
+    for deck, client in open_:
+        await client.aclose()
+        await deck.close()

@@ -19,17 +19,16 @@ DEEP = "[" * 100_000
     [
         ('{"a": 1}', {"a": 1}),
         ("", {}),
-        ("[1]", {"arguments": "[1]"}),
-        ("{broken", {"arguments": "{broken"}),
-        (DEEP, {"arguments": DEEP}),
+        ("[1]", {}),
+        ('{"a": "half', {}),
+        (DEEP, {}),
     ],
 )
 def test_the_input_of_a_call_is_an_object(arguments: str, found: dict[str, Any]) -> None:
     call = ToolCall(id="a", name="f", arguments=arguments)
     assert input_of(call) == found
-    told = calls_of((call,))
-    assert isinstance(told, list)
-    assert told[0].function.arguments == found
+    told = calls_of((call,)) or []
+    assert [one.function.arguments for one in told] == ([found] if call.complete else [])
     [part] = AnswerRules(max_tokens=9).parts(Chunk(tool_calls=(call,)))
     assert isinstance(part, ToolUsePart)
     assert part.input == found

@@ -106,3 +106,19 @@ async def test_a_sign_of_life_does_not_overtake_a_piece(monkeypatch: pytest.Monk
     response = await streamed(late(), OPENAI_STREAM)
     assert response.first == b"a"
     assert [data async for data in response.chunks] == []
+
+
+async def test_pieces_that_were_made_meanwhile_come_in_one_up_to_a_bound() -> None:
+    made = 0
+
+    async def quick() -> AsyncGenerator[bytes, None]:
+        nonlocal made
+        for _ in range(2 * inference.PIECES_AHEAD):
+            made += 1
+            yield b"a"
+
+    response = await streamed(quick(), OPENAI_STREAM)
+    assert response.first == b"a" * inference.PIECES_AHEAD
+    assert made == inference.PIECES_AHEAD, "no more are made before those are taken"
+    assert b"".join([piece async for piece in response.chunks]) == response.first
+    assert made == 2 * inference.PIECES_AHEAD

@@ -94,7 +94,8 @@ def test_asking_a_model_is_told_with_examples_streams_and_errors(made: dict[str,
         ("/api/generate", "application/x-ndjson"),
     ):
         operation = made["paths"][path]["post"]
-        assert operation["requestBody"]["content"]["application/json"]["example"]["model"]
+        body = operation["requestBody"]["content"]["application/json"]
+        assert body["example" if "example" in body else "examples"]
         whole = operation["responses"]["200"]["content"]
         assert whole["application/json"]["example"]["model"]
         assert whole[kind]["x-item-schema"]["$ref"]

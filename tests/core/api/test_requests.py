@@ -64,7 +64,7 @@ class Served:
     async def until(self, holds: Callable[[list[RequestInfo]], Any]) -> Any:
         """Wait until the requests are so."""
         async with asyncio.timeout(PATIENCE_S):
-            while not (found := holds(list(self.deck.requests()))):  # noqa: ASYNC110
+            while not (found := holds(list(self.deck.requests.all()))):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return found
 
@@ -112,7 +112,7 @@ async def served(
         listener = Listener(deck, Api(port=0), paths)
         addresses = await listener.start()
         path = demo_models / "tiny-GGUF" / "tiny-F16.gguf"
-        model = await deck.create_model(ModelSeed(unique=str(path), name="tiny"), "test")
+        model = await deck.models.create(ModelSeed(unique=str(path), name="tiny"), "test")
         assert addresses.url
         assert addresses.socket
         served = Served(deck, addresses.url, Path(addresses.socket), model)
@@ -256,3 +256,59 @@ def test_a_bad_priority_of_a_body_is_refused() -> None:
         Request(method="POST", path="/", headers={"x-modeldeck-priority": "1"}).requester("x")
     forged = Request(method="POST", path="/", headers={"x-modeldeck-client": "\x1b[31mred"})
     assert forged.requester("x").client == ""
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """The files below a folder that hold a text."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if text.encode() in path.read_bytes()]
+
+
+async def test_what_is_said_is_kept_in_memory_only_and_only_while_it_is_recorded(
+    served: Served, home: Path
+) -> None:
+    secret = "read 2 say 3"
+    async with Client(socket=served.socket) as client:
+        await served.ask(secret)
+        (before,) = await client.requests()
+        assert await client.request_text(before.id) is None, "nobody asked for it"
+        recording = await client.record_requests(300)
+        assert served.deck.state.recording == recording
+        await served.ask(f"{secret} think 1")
+        running = served.ask("say 2 endless")
+        info = await served.found("writing")
+        done = (await client.requests())[-2]
+        text = await client.request_text(done.id)
+        assert text is not None
+        assert (text.prompt, text.answer, text.thought) == (f"{secret} think 1", PIECE * 3, PIECE)
+        live = await client.request_text(info.id)
+        assert live is not None
+        assert live.answer.startswith(PIECE)
+        whole = (await served.http.get("/deck/state")).text
+        assert PIECE * 3 not in whole
+        assert secret not in whole, "the State has figures only"
+        made = await served.deck.create_token("reader", ["read", "infer"], None, "test")
+        head = {"Authorization": f"Bearer {made.secret}"}
+        for method, path in (
+            ("GET", f"/deck/requests/{done.id}"),
+            ("PUT", "/deck/recording"),
+            ("DELETE", "/deck/recording"),
+        ):
+            answer = await served.http.request(method, path, headers=head)
+            assert answer.status_code == 403, f"{method} {path} needs manage"
+        assert not holding(home, PIECE * 3), "never on the disk"
+        await client.stop_recording()
+        assert served.deck.state.recording is None
+        assert await client.request_text(done.id) is None
+        trail = [entry.action for entry in await served.deck.audit_trail()]
+        assert {"record requests", "stop recording requests"} <= set(trail)
+        await client.record_requests(300, [])
+        await client.record_requests(1)
+        async with asyncio.timeout(PATIENCE_S):
+            await client.feed.until(lambda state: state.recording is None)
+        with pytest.raises(NotFound):
+            await client.request_text("nobody")
+        with pytest.raises(InvalidRequest):
+            await client.record_requests(999_999)
+        running.cancel()
+        await asyncio.wait({running})

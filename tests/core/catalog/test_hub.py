@@ -21,7 +21,7 @@ from modeldeck.core.errors import (
     InvalidRequest,
     NotFound,
 )
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 from modeldeck.core.schema import RepoFile
 
 Maker = Callable[..., HubClient]
@@ -56,6 +56,7 @@ async def test_search_finds_what_can_be_loaded_the_most_downloaded_first(make: M
     assert [(hit.repo, hit.formats) for hit in result.hits] == [
         ("deck/tiny-GGUF", ("gguf",)),
         ("deck/tiny-mlx", ("mlx",)),
+        ("deck/tiny-see-GGUF", ("gguf",)),
         ("deck/tiny-think-GGUF", ("gguf",)),
         ("deck/tiny-split-GGUF", ("gguf",)),
         ("deck/tiny-embed-GGUF", ("gguf",)),
@@ -111,7 +112,7 @@ async def test_a_revision_can_be_named(make: Maker) -> None:
 
 async def test_what_is_not_there_is_not_found(make: Maker) -> None:
     for token in (None, TOKEN):
-        with pytest.raises(NotFound, match="no such repository"):
+        with pytest.raises(NotFound, match="not on the Hub"):
             await make(token).repository("deck/none")
 
 
@@ -203,7 +204,7 @@ async def test_damaged_answers_on_disk_are_asked_anew(make: Maker, tmp_path: Pat
     assert header == gguf_parser.parse(data)
 
 
-async def read_mlx(client: HubClient, repo: str) -> safetensors.MlxFolder:
+async def read_mlx(client: HubClient, repo: str) -> mlx_folder.MlxFolder:
     found = await client.repository(repo)
     (variant,) = found.variants
     return await client.read_folder(repo, found.revision, variant.files)
@@ -213,7 +214,7 @@ async def test_an_mlx_model_is_read_without_its_weights(
     make: Maker, hub: DemoHub, demo_models: Path
 ) -> None:
     folder = demo_models / "tiny-mlx"
-    assert await read_mlx(make(), "deck/tiny-mlx") == safetensors.read_folder(folder)
+    assert await read_mlx(make(), "deck/tiny-mlx") == mlx_folder.read_folder(folder)
     sent = sum(exchange.bytes_sent for exchange in hub.log if exchange.origin == "storage")
     assert sent < (folder / "model.safetensors").stat().st_size / 4
     hub.clear_log()
@@ -228,7 +229,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     write_mlx(folder, shard_bytes=1 << 20)
     repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
     index = folder / safetensors.INDEX
-    there = safetensors.read_folder(folder)
+    there = mlx_folder.read_folder(folder)
     with DemoHub.in_thread((repo,)) as hub:
         client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
         found = await read_mlx(client, "deck/big-mlx")
@@ -248,7 +249,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
 async def test_the_index_of_another_model_on_the_hub_is_not_believed(tmp_path: Path) -> None:
     folder = tmp_path / "quant-mlx"
     write_mlx(folder)
-    there = safetensors.read_folder(folder)
+    there = mlx_folder.read_folder(folder)
     table = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     index = {"metadata": {"total_size": 4 * there.weights_bytes}, "weight_map": table}
     (folder / safetensors.INDEX).write_text(json.dumps(index))

@@ -10,17 +10,27 @@ import msgspec
 import pytest
 
 from modeldeck.core.api.http.messages import convert
+from modeldeck.core.api.media_input import decode
+from modeldeck.core.api.message_content import UnreadMedia
 from modeldeck.core.api.openai.chat_answer import ChatStream, CompletionChunk
-from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.openai.chat_request import ChatBody, generate_request
 from modeldeck.core.api.openai.completions import (
     CompletionBody,
     TextChoice,
     TextCompletion,
     TextLogprobs,
 )
-from modeldeck.core.api.openai.request_schema import Timings, Usage
+from modeldeck.core.api.openai.shared_fields import Timings, Usage
 from modeldeck.core.client import chat
-from modeldeck.core.schema import Chunk, GenerateRequest, Message, TokenLogprob, Tool, ToolCall
+from modeldeck.core.schema import (
+    Chunk,
+    GenerateRequest,
+    Media,
+    Message,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+)
 
 CALL = ToolCall(id="c1", name="add", arguments='{"a":1}')
 TOLD = Message(role="user", content="hello")
@@ -87,6 +97,26 @@ def test_a_chat_survives_the_wire(request_: GenerateRequest) -> None:
     assert generate_request(read) == request_
 
 
+def test_images_and_recordings_survive_the_wire() -> None:
+    media = (
+        Media(kind="image", data=b"\x89PNG\r\n\x1a\n", at=0),
+        Media(kind="audio", data=b"fLaC", at=1),
+        Media(kind="image", data=b"GIF89a", at=1),
+        Media(kind="image", data=b"BM", at=2),
+    )
+    asked = Message(role="user", content="né", media=media)
+    _, body = chat.request_for("m", GenerateRequest(messages=(TOLD, asked)))
+    read = convert(msgspec.json.decode(msgspec.json.encode(body)), ChatBody, "The body")
+    found = generate_request(read).messages[1]
+    assert found.content == "né"
+    assert [(m.kind, m.at, decode(m)) for m in found.media if isinstance(m, UnreadMedia)] == [
+        (m.kind, m.at, m.data) for m in media
+    ]
+    parts = body["messages"][1]["content"]
+    assert parts[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert parts[2]["input_audio"]["format"] == "flac"
+
+
 def test_a_prompt_survives_the_wire() -> None:
     asked = GenerateRequest(prompt="Once", max_tokens=3, stop=("x",), logprobs=1)
     path, body = chat.request_for("m", asked)
@@ -126,6 +156,14 @@ async def test_a_streamed_chat_is_read_as_it_was() -> None:
     usage = replace(blank, usage=Usage.of(LAST), timings=Timings.of(LAST))
     sent = [part for chunk in pieces for part in stream.pieces(chunk)]
     assert await read([stream.opening(), *sent, usage]) == pieces
+
+
+async def test_a_chat_that_was_cut_as_it_repeats_itself_is_read_as_that() -> None:
+    blank = CompletionChunk(id="x", created=1, model="m")
+    stream = ChatStream(blank, ChatBody(model="m", messages=[]))
+    cut = Chunk(finish_reason="length", looped=True)
+    (last,) = await read(stream.pieces(cut))
+    assert (last.looped, last.finish_reason) == (True, "length")
 
 
 async def test_a_streamed_text_is_read_as_it_was() -> None:

@@ -77,8 +77,8 @@ def all_called(broken: dict[str, Broken], before: int) -> bool:
 
 async def goes_on(deck: Deck, name: str) -> None:
     """Assert that the core still does what it is for."""
-    made = await deck.create_model(ModelSeed(name=name), "test")
-    assert deck.model(made.id).name == name
+    made = await deck.models.create(ModelSeed(name=name), "test")
+    assert deck.models.find(made.id).name == name
     assert (await deck.refresh()).host.id == deck.host_id
 
 
@@ -125,7 +125,7 @@ async def test_work_that_is_started_once_may_fail(
             parts._instance_changed(instance(InstanceState.STARTING))
             parts._instance_changed(instance(InstanceState.READY))
             parts._instance_changed(instance(InstanceState.STOPPED))
-            parts.tasks.start(parts._probe_engines(), name="probing the engines")
+            parts.tasks.start(parts.engine_probe.run(), name="probing the engines")
             patch.setattr(parts.on_demand, "_cancel_unused", broken["call off"])
             work = parts.on_demand._cancel_unused("m", "test")
             parts.tasks.start(work, name="calling off")
@@ -163,7 +163,7 @@ async def test_a_check_that_meets_a_bug_does_not_look_alive(
     blob.parent.mkdir()
     blob.write_bytes(b"x")
     (snapshot / "a.gguf").symlink_to(f"../../blobs/{blob.name}")
-    check = await deck.verify(CacheSelection(), "test")
+    check = await deck.cache.verify(CacheSelection(), "test")
     await until(lambda: deck.state.verifications[check.id].state == "failed")
     assert any("a bug" in notice for notice in deck.state.host.notices)
     await goes_on(deck, "after a check")

@@ -101,6 +101,7 @@ def test_the_demo_has_what_it_promises(demo_repositories: tuple[DemoRepo, ...]) 
         "deck/tiny-split-GGUF": [f"F16/tiny-split-F16-0000{n}-of-00003.gguf" for n in (1, 2, 3)],
         "deck/tiny-mlx": ["model.safetensors"],
         "deck/tiny-think-GGUF": ["tiny-think-F16.gguf"],
+        "deck/tiny-see-GGUF": ["mmproj-tiny-see-F32.gguf", "tiny-see-F16.gguf"],
         "deck/padded-GGUF": ["padded-F16.gguf"],
         "deck/gated-GGUF": ["gated-Q8_0.gguf"],
         "deck/tiny-embed-GGUF": ["tiny-embed-F16.gguf"],

@@ -22,7 +22,7 @@ from modeldeck.core.demo.vocabulary import (
     expected,
     forms,
 )
-from modeldeck.core.runtime.engines.text import byte_characters
+from modeldeck.core.runtime.text.text_streams import byte_characters
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, scan_cache_dir
 
-from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.queue import DownloadQueue
 from modeldeck.core.downloads.transfer.fallocate import allocated
+from modeldeck.core.hub_cache.stores import CacheStores
 from modeldeck.core.schema import Download, Model, RepoFile, model_id
 from modeldeck.core.storage.database import Database
 

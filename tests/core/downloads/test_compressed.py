@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.cache import scan
+from modeldeck.core.hub_cache import scan
 from modeldeck.core.network.encoding import STEP_BYTES, BodyDecoder, Undecodable
 from tests.support.hashes import verify
 

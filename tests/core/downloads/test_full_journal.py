@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldeck.core.cache.stores import CacheStores
 from modeldeck.core.downloads import journal
 from modeldeck.core.errors import NotEnoughDisk
+from modeldeck.core.hub_cache.stores import CacheStores
 from modeldeck.core.schema import Download
 
 if TYPE_CHECKING:

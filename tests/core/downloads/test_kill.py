@@ -29,7 +29,7 @@ SOCKET_BYTES = MIB
 CHILD = """
 import asyncio, os, pathlib, signal, sys
 import msgspec
-from modeldeck.core.cache import layout
+from modeldeck.core.hub_cache import layout
 from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.downloads.transfer import written_ranges, partial_file as partial
 from modeldeck.core.downloads import queue, journal

@@ -15,7 +15,7 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.model_writer import write_mlx
 from modeldeck.core.demo.repository import demo_repo
 from modeldeck.core.errors import Corrupt, DeckError, EngineFailed
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.schema import ModelSeed
@@ -59,7 +59,7 @@ async def deck(home: Path, tmp_path: Path) -> AsyncIterator[Deck]:
 
 
 async def test_an_image_model_is_known_before_it_is_fetched(deck: Deck) -> None:
-    fit = await deck.fit("deck/flux-GGUF:F16")
+    fit = await deck.models.fit("deck/flux-GGUF:F16")
     assert fit.verdict == "refused"
     assert fit.reason is not None
     assert "makes images or video (flux)" in fit.reason
@@ -67,7 +67,7 @@ async def test_an_image_model_is_known_before_it_is_fetched(deck: Deck) -> None:
 
 
 async def test_a_pointer_on_the_hub_is_known_before_it_is_fetched(deck: Deck) -> None:
-    fit = await deck.fit("deck/pointer-GGUF:F16")
+    fit = await deck.models.fit("deck/pointer-GGUF:F16")
     assert fit.reason is not None
     assert "Git LFS pointer" in fit.reason
     assert "git lfs pull" in fit.reason
@@ -76,8 +76,8 @@ async def test_a_pointer_on_the_hub_is_known_before_it_is_fetched(deck: Deck) ->
 async def test_an_image_model_on_disk_is_called_one(deck: Deck, tmp_path: Path) -> None:
     path = tmp_path / "flux.gguf"
     await asyncio.to_thread(path.write_bytes, image_model())
-    model = await deck.create_model(ModelSeed(unique=str(path)), "test")
-    assert "makes images" in str((await deck.fit(model.id)).reason)
+    model = await deck.models.create(ModelSeed(unique=str(path)), "test")
+    assert "makes images" in str((await deck.models.fit(model.id)).reason)
 
 
 def test_what_llama_cpp_says_of_an_image_model_is_put_into_words() -> None:
@@ -98,12 +98,12 @@ async def test_a_pointer_in_a_clone_is_called_one(deck: Deck, tmp_path: Path) ->
         gguf_parser.read(path)
     assert "git lfs pull" in refused.value.remedy
     with pytest.raises(DeckError, match="Git LFS pointer"):
-        await deck.create_model(ModelSeed(unique=str(path)), "test")
+        await deck.models.create(ModelSeed(unique=str(path)), "test")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", safetensors.TOKENIZER_CONFIG])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", mlx_folder.TOKENIZER_CONFIG])
 def test_a_pointer_in_a_clone_of_an_mlx_model_is_called_one(tmp_path: Path, name: str) -> None:
     write_mlx(tmp_path)
     (tmp_path / name).write_bytes(POINTER)
     with pytest.raises(Corrupt, match="Git LFS pointer"):
-        safetensors.read_folder(tmp_path)
+        mlx_folder.read_folder(tmp_path)

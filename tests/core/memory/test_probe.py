@@ -4,13 +4,15 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from modeldeck.core.memory import apple, nvidia, probe
+from modeldeck.core.memory import amd, apple, nvidia, probe
 from modeldeck.core.memory.probe import linux_process, linux_system
-from modeldeck.core.schema import Memory
+from modeldeck.core.schema import Gpu, Memory
 
 KIB = 1024
 MIB = 1 << 20
@@ -173,6 +175,150 @@ def test_nvidia_is_unknown_without_its_library(monkeypatch: pytest.MonkeyPatch) 
     nvidia._library.cache_clear()
     assert nvidia.gpus() == ()
     nvidia._library.cache_clear()
+
+
+class FakeNvml:
+    """An NVML with one GPU; what is in `unknown` is not supported, as on older chips."""
+
+    def __init__(self, *unknown: str, missing: str = "") -> None:
+        self.unknown = unknown
+        self.missing = missing
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("nvml") or name == self.missing:
+            raise AttributeError(name)  # as ctypes does
+        if name in self.unknown:
+            return lambda *_: 3  # NVML_ERROR_NOT_SUPPORTED
+        return getattr(self, f"_{name.removeprefix('nvml').removesuffix('_v2')}")
+
+    def _DeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 1
+        return nvidia.SUCCESS
+
+    def _DeviceGetHandleByIndex(self, index: int, device: Any) -> int:
+        device._obj.value = 7
+        return nvidia.SUCCESS
+
+    def _DeviceGetName(self, device: Any, name: Any, length: int) -> int:
+        name.value = b"RTX 4090"
+        return nvidia.SUCCESS
+
+    def _DeviceGetMemoryInfo(self, device: Any, memory: Any) -> int:
+        memory._obj.total, memory._obj.free, memory._obj.used = 24, 15, 9
+        return nvidia.SUCCESS
+
+    def _DeviceGetUtilizationRates(self, device: Any, rates: Any) -> int:
+        rates._obj.gpu, rates._obj.memory = 34, 12
+        return nvidia.SUCCESS
+
+    def _DeviceGetTemperature(self, device: Any, sensor: int, found: Any) -> int:
+        assert sensor == 0, "the chip's own"
+        found._obj.value = 61
+        return nvidia.SUCCESS
+
+    def _DeviceGetPowerUsage(self, device: Any, found: Any) -> int:
+        found._obj.value = 147_600
+        return nvidia.SUCCESS
+
+
+WHOLE = Gpu(
+    index=0, name="RTX 4090", total_bytes=24, used_bytes=9, free_bytes=15, busy=0.34, celsius=61,
+    watts=148,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unknown", "found"),
+    [
+        ((), WHOLE),
+        (("nvmlDeviceGetPowerUsage",), replace(WHOLE, watts=None)),
+        (("nvmlDeviceGetTemperature",), replace(WHOLE, celsius=None)),
+        (("nvmlDeviceGetUtilizationRates",), replace(WHOLE, busy=None)),
+        (
+            ("nvmlDeviceGetMemoryInfo",),
+            replace(WHOLE, total_bytes=None, used_bytes=None, free_bytes=None),
+        ),
+    ],
+)
+def test_nvidia_tells_load_heat_and_power(
+    monkeypatch: pytest.MonkeyPatch, unknown: tuple[str, ...], found: Gpu
+) -> None:
+    monkeypatch.setattr(nvidia, "_library", lambda: FakeNvml(*unknown))
+    assert nvidia.gpus() == (found,)
+    monkeypatch.setattr(nvidia, "_library", lambda: FakeNvml(missing="nvmlDeviceGetPowerUsage"))
+    assert nvidia.gpus() == (replace(WHOLE, watts=None),), "an old library"
+
+
+CARD = {
+    "card1/device/vendor": "0x1002\n",
+    "card1/device/product_name": "Radeon RX 7900 XTX\n",
+    "card1/device/mem_info_vram_total": "25753026560\n",
+    "card1/device/mem_info_vram_used": "1048576\n",
+    "card1/device/gpu_busy_percent": "34\n",
+    "card1/device/hwmon/hwmon4/temp1_input": "60800\n",
+    "card1/device/hwmon/hwmon4/power1_average": "147600000\n",
+}
+RADEON = Gpu(
+    index=0, name="Radeon RX 7900 XTX", total_bytes=25_753_026_560, used_bytes=MIB, busy=0.34,
+    celsius=61, watts=148,
+)  # fmt: skip
+
+
+@pytest.fixture
+def drm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder in the place of the kernel's, for the files of graphics cards."""
+    monkeypatch.setattr(amd, "DRM", tmp_path)
+    return tmp_path
+
+
+class TwoCards(FakeNvml):
+    """An NVML with two GPUs, of which one cannot be read, as when it has fallen off the bus."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost = lost
+
+    def _DeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 2
+        return nvidia.SUCCESS
+
+    def _DeviceGetHandleByIndex(self, index: int, device: Any) -> int:
+        device._obj.value = 7
+        return 15 if index == self.lost else nvidia.SUCCESS  # NVML_ERROR_GPU_IS_LOST
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_card_that_cannot_be_read_keeps_its_number(
+    monkeypatch: pytest.MonkeyPatch, drm: Path, lost: int
+) -> None:
+    write(drm, CARD)
+    monkeypatch.setattr(nvidia, "_library", lambda: TwoCards(lost))
+    assert [gpu.index for gpu in probe.system().gpus] == [1 - lost, 2]
+
+
+def test_amd_tells_memory_load_heat_and_power(drm: Path) -> None:
+    assert amd.gpus() == ()
+    write(drm, {"card1-DP-1/status": "connected", "card0/device/vendor": "0x8086", **CARD})
+    assert amd.gpus() == (RADEON,)
+    assert amd.gpus(2) == (replace(RADEON, index=2),), "behind those of NVIDIA"
+    power = {"card10/device/hwmon/hwmon0/power1_input": "9400000", "card10/device/vendor": "0x1002"}
+    write(drm, power)
+    assert amd.gpus() == (RADEON, Gpu(index=1, name="AMD GPU", watts=9))
+
+
+def test_an_amd_gpu_that_sleeps_is_not_woken_to_tell_its_load(drm: Path) -> None:
+    write(drm, {**CARD, "card1/device/power/runtime_status": "suspended"})
+    assert amd.gpus() == (replace(RADEON, busy=None, celsius=None, watts=None),)
+    write(drm, {"card1/device/power/runtime_status": "active"})
+    assert amd.gpus() == (RADEON,)
+
+
+def test_an_amd_gpu_stands_behind_those_of_nvidia(
+    monkeypatch: pytest.MonkeyPatch, drm: Path
+) -> None:
+    write(drm, CARD)
+    monkeypatch.setattr(nvidia, "_library", lambda: FakeNvml())
+    assert probe.system().gpus == (WHOLE, replace(RADEON, index=1))
 
 
 @pytest.mark.skipif(nvidia._library() is None, reason="no NVIDIA driver")

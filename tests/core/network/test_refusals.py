@@ -19,11 +19,11 @@ DISABLED = "Access to this resource is disabled."
 CASES: list[tuple[int, dict[str, str], type[DeckError], str]] = [
     (401, {"X-Error-Code": "GatedRepo"}, Gated, "licence"),
     (403, {"X-Error-Code": "GatedRepo"}, Gated, "licence"),
-    (401, {"X-Error-Code": "RepoNotFound"}, NotFound, "no such repository, or it is private"),
+    (401, {"X-Error-Code": "RepoNotFound"}, NotFound, "o/r is not on the Hub, or it is private."),
     (401, {"X-Error-Message": "Invalid username or password."}, NotFound, "or it is private"),
     (404, {"X-Error-Code": "RevisionNotFound"}, NotFound, "no such revision"),
     (404, {"X-Error-Code": "EntryNotFound"}, NotFound, "no such file"),
-    (404, {}, NotFound, "no such repository"),
+    (404, {}, NotFound, "not on the Hub"),
     (403, {"X-Error-Message": DISABLED}, NotFound, "disabled"),
     (401, {"X-Error-Message": BAD_TOKEN}, Gated, "does not accept the Hub token"),
     (403, {"X-Error-Message": "Forbidden: IP not allowed."}, Gated, "IP not allowed"),

@@ -224,6 +224,13 @@ async def test_a_call_of_nothing_known_is_text(engine: Asked, more: dict[str, An
     assert (text, last.tool_calls, last.finish_reason) == (expected("rain"), (), "stop")
 
 
+async def test_a_call_in_which_the_answer_ends_is_told_as_far_as_it_came(engine: Asked) -> None:
+    text, last = await engine.ask(user("rain?", tools=(WEATHER,), max_tokens=4))
+    assert (text, last.finish_reason) == ("", "length")
+    (call,) = last.tool_calls
+    assert (call.name, call.arguments) == ("weather", '{"city": "Paris"')
+
+
 async def test_text_comes_at_once_where_tools_are_offered(engine: Asked) -> None:
     chunks = await engine.bench.ask(engine.instance, user("count", tools=(WEATHER,)))
     assert [chunk.text for chunk in chunks][:3] == ["One", " two", " three"]

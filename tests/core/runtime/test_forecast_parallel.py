@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.runtime.engines.llama.loader import longest_request, slots
+from modeldeck.core.runtime.engines.llama.loader import TEXTS_AT_ONCE, longest_request, slots
 from modeldeck.core.schema import Forecast, LoadOptions
 from tests.support.bench import Bench
 from tests.support.recorded import read
@@ -117,13 +117,14 @@ async def test_cells_of_their_own_are_paid_for_and_shared_ones_are_not(
     [
         (LoadOptions(), False, 1),
         (LoadOptions(parallel=8), False, 8),
-        (LoadOptions(parallel=8), True, 1),
+        (LoadOptions(parallel=8), True, TEXTS_AT_ONCE),
     ],
 )
 def test_a_context_has_a_sequence_for_each_request(
     options: LoadOptions, embedding: bool, count: int
 ) -> None:
     assert slots(options, embedding=embedding) == count
+    assert slots(options, embedding=True, recurrent=True) == 1
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ HOOK = """
         def find_spec(self, name, path, target=None):
             if name == "modeldeck.core.runtime.engines.llama.context":
                 sys.meta_path.remove(self)
-                from modeldeck.core.runtime.engines import bounds, call_grammar
+                from modeldeck.core.runtime.engines import bounds
+                from modeldeck.core.runtime.text import call_grammar
 
                 whole = call_grammar.grammar_for
                 bounds.HARD_FACTOR, bounds.HARD_EXTRA_S = 0.0, 2.0

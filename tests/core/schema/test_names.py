@@ -11,7 +11,7 @@ import pytest
 
 from modeldeck.core import client, schema
 
-ALONE = {"clock", "overhead", "protocol", "state", "summary", "units"}
+ALONE = {"clock", "overhead", "protocol", "state", "media_support", "summary", "units"}
 """Modules of the schema that are imported by their own name."""
 
 

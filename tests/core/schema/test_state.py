@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeck.core.schema import (
+    BenchProgress,
     Disk,
     Download,
     Host,
@@ -12,13 +13,16 @@ from modeldeck.core.schema import (
     InstanceState,
     Memory,
     Model,
+    Recording,
     RequestInfo,
+    RequestTotals,
     Runtime,
     Settings,
     Verification,
 )
 from modeldeck.core.schema.state import (
     EVENTS,
+    BenchChanged,
     DiskChanged,
     DownloadChanged,
     DownloadRemoved,
@@ -29,8 +33,10 @@ from modeldeck.core.schema.state import (
     MemoryChanged,
     ModelChanged,
     ModelRemoved,
+    RecordingChanged,
     RequestChanged,
     RequestRemoved,
+    RequestsTodayChanged,
     RuntimesChanged,
     SettingsChanged,
     State,
@@ -76,6 +82,9 @@ def request(key: str) -> RequestInfo:
     )
 
 
+BENCH = BenchProgress(id="b", model_id="m", unique="o/m", state="measuring", step=1, steps=2)
+
+
 def events(seq: int) -> list[Event]:
     """One event of each kind, numbered from `seq`."""
     made: list[Event] = [
@@ -94,6 +103,9 @@ def events(seq: int) -> list[Event]:
         VerificationRemoved(seq=0, id="gone"),
         RequestChanged(seq=0, request=request("r")),
         RequestRemoved(seq=0, id="gone"),
+        RequestsTodayChanged(seq=0, totals=RequestTotals(day="2026-01-01", requests=3)),
+        RecordingChanged(seq=0, recording=Recording(until="2026-01-01T00:05:00Z")),
+        BenchChanged(seq=0, bench=BENCH),
     ]
     return [replace(event, seq=seq + n) for n, event in enumerate(made)]
 
@@ -110,6 +122,8 @@ def test_every_kind_of_event_is_folded_in_and_survives_the_wire() -> None:
     assert state.disk.free_bytes == 2
     assert state.runtimes[0].name == "llama.cpp"
     assert state.settings.jobs_at_once == 9
+    assert state.requests_today.requests == 3
+    assert state.recording is not None
     assert state.verifications == {CHECK.id: CHECK}
     assert item_from_frame(frame_from_item(state)) == state
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.config import config
+from modeldeck.core.config import config, config_file
 from modeldeck.core.errors import InvalidRequest, StorageFailed
 from modeldeck.core.schema import Download, Host, Settings
 from modeldeck.core.schema.state import DownloadChanged, State
@@ -69,7 +69,7 @@ async def test_a_change_holds_at_once_and_is_remembered(rig: Rig) -> None:
     assert told == rig.settings
     assert (told.rate_limit_bytes_per_s, told.rate_in_force_bytes_per_s) == (5000, 5000)
     assert (told.jobs_at_once, rig.jobs_at_once, rig.limits) == (3, [3], [5000])
-    written, problems = config.load(rig.config_file, {})
+    written, problems = config_file.load(rig.config_file, {})
     assert not problems
     assert (written.downloads.rate_limit_bytes_per_s, written.downloads.jobs_at_once) == (5000, 3)
     await terms.change({"rate_limit_bytes_per_s": None})

@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 
 from modeldeck.core.api.http import tls
-from modeldeck.core.cache import scan, undo
-from modeldeck.core.cache.layout import HubCache
 from modeldeck.core.catalog import hub_token
 from modeldeck.core.concurrency import DaemonThreadPool
-from modeldeck.core.config import config
+from modeldeck.core.config import config, config_file
 from modeldeck.core.downloads.transfer.partial_file import PartialFile
 from modeldeck.core.errors import DeckError, StorageTimeout
-from modeldeck.core.formats import gguf_parser, safetensors
+from modeldeck.core.formats import gguf_parser, mlx_folder
+from modeldeck.core.hub_cache import scan, undo
+from modeldeck.core.hub_cache.layout import HubCache
 from modeldeck.core.network.certificates import CertificateStore
 from modeldeck.core.runtime.engines.llama import adapters, files
 from modeldeck.core.runtime.engines.mlx import engine
 from modeldeck.core.schema import ModelSeed
-from modeldeck.core.service.library import chat_templates, entries, local_files, model_cards
+from modeldeck.core.service.library import chat_templates, custom_files, entries, model_cards
 from modeldeck.core.service.library.copying import ModelCopying
 from modeldeck.core.storage import foreign_files
 from modeldeck.core.storage.foreign_files import (
@@ -123,8 +123,8 @@ def a_cache(tmp_path: Path, pipe: Path) -> HubCache:
 READERS: dict[str, Callable[[Path, Path], Any]] = {
     "gguf header": lambda pipe, _: gguf_parser.read(pipe),
     "custom model": lambda pipe, _: entries.from_seed(ModelSeed(unique=str(pipe)), "http://hub"),
-    "MLX config": lambda _, tmp: safetensors.read_folder(folder_with_pipe(tmp, "config.json")),
-    "MLX weights": lambda _, tmp: safetensors.read_folder(
+    "MLX config": lambda _, tmp: mlx_folder.read_folder(folder_with_pipe(tmp, "config.json")),
+    "MLX weights": lambda _, tmp: mlx_folder.read_folder(
         folder_with_pipe(tmp, "model.safetensors")
     ),
     "engine, MLX weights": lambda _, tmp: engine._checked(
@@ -143,7 +143,7 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
         downloads=SimpleNamespace(),  # type: ignore[arg-type]
         cache=SimpleNamespace(blob=a_cache(tmp, pipe).blob, of=lambda _: HubCache(tmp / "hub")),  # type: ignore[arg-type]
     ).open("a/b", BLOB),
-    "settings": lambda pipe, _: config.set_values(pipe, "downloads", {"jobs_at_once": 1}),
+    "settings": lambda pipe, _: config_file.set_values(pipe, "downloads", {"jobs_at_once": 1}),
 }
 
 
@@ -167,10 +167,10 @@ def test_what_can_do_without_goes_on(pipe: Path, tmp_path: Path) -> None:
     assert chat_templates.read(folder_with_pipe(tmp_path, "chat_template.jinja"), "mlx") is None
     with pytest.raises(DeckError, match="named pipe"):
         hub_token.stored(tmp_path, {"HF_TOKEN_PATH": str(pipe)})
-    settings, problems = config.load(pipe, {})
+    settings, problems = config_file.load(pipe, {})
     assert settings == config.Config()
     assert "named pipe" in str(problems[0])
-    assert not local_files.is_model_path(str(pipe))
+    assert not custom_files.look_at(str(pipe)).exists
     (snapshot,) = scan.scan(cache.root)
     assert snapshot.refs == ()
     taken = undo.RemovedLinks(links={}, refs={str(cache.ref("a/b", "main")): COMMIT})

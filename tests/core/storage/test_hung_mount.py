@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 
 from modeldeck.core.api.ollama import models
-from modeldeck.core.cache import scan
 from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import StorageTimeout
+from modeldeck.core.hub_cache import scan
 from modeldeck.core.schema import CacheSelection, ModelSeed
 from modeldeck.core.service import sampler
 from modeldeck.core.service.deck import Deck
-from modeldeck.core.service.library import library, verification
+from modeldeck.core.service.library import disk_scan, library, verification
 from modeldeck.core.storage import foreign_files
 
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "CHECK_S", 0.1)
+    monkeypatch.setattr(disk_scan, "CHECK_S", 0.1)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
     monkeypatch.setattr(models, "LOOK_S", 0.1)
@@ -87,7 +87,7 @@ async def deck(home: Path) -> AsyncIterator[Deck]:
 
 async def custom(deck: Deck, path: Path, sound: Path) -> str:
     shutil.copy(sound, path)
-    return (await deck.create_model(ModelSeed(unique=str(path)), "test")).id
+    return (await deck.models.create(ModelSeed(unique=str(path)), "test")).id
 
 
 async def test_a_custom_model_on_it_costs_that_model_alone(
@@ -98,17 +98,17 @@ async def test_a_custom_model_on_it_costs_that_model_alone(
     fine = await custom(deck, tmp_path / "fine.gguf", sound)
     mount.is_up.clear()
     await deck._parts.library.look(force=True)
-    fits = await deck.fits()
+    fits = await deck.models.fits()
     assert fits[fine].verdict != "unknown"
     assert fits[hung].verdict == "unknown"
     assert "an earlier attempt still waits for it" in (fits[hung].reason or "")
-    assert deck.model(hung).downloaded  # as it was before: it cannot be known now
+    assert deck.models.find(hung).downloaded  # as it was before: it cannot be known now
     assert deck.health().status == "degraded"
     with pytest.raises(StorageTimeout, match=r"hung\.gguf"):
-        await deck.chat_template(deck.model(hung))
+        await deck.models.chat_template(deck.models.find(hung))
     with pytest.raises(StorageTimeout):
-        await deck.create_model(ModelSeed(unique=str(mount.folder / "other.gguf")), "test")
-    assert await deck.chat_template(deck.model(fine))
+        await deck.models.create(ModelSeed(unique=str(mount.folder / "other.gguf")), "test")
+    assert await deck.models.chat_template(deck.models.find(fine))
     mount.is_up.set()
 
 
@@ -131,7 +131,7 @@ async def test_a_check_of_the_cache_that_hangs_says_so(
     monkeypatch.setattr(scan, "open_regular", hanging)
     mount.is_up.clear()
     with deck.feed.subscribe() as news:
-        key = (await deck.verify(CacheSelection(), "test")).id
+        key = (await deck.cache.verify(CacheSelection(), "test")).id
         async with asyncio.timeout(60):
             async for _ in news.batches():
                 check = deck.state.verifications[key]
@@ -149,9 +149,9 @@ from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.service.deck import Deck
 from modeldeck.core.config.paths import locate
 from modeldeck.core.schema import ModelSeed
-from modeldeck.core.service.library import library
+from modeldeck.core.service.library import disk_scan
 
-library.CHECK_S = 0.1
+disk_scan.CHECK_S = 0.1
 never, down, really = threading.Event(), threading.Event(), os.stat
 
 def stat(path, *args, **more):
@@ -162,7 +162,7 @@ def stat(path, *args, **more):
 async def main():
     async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
         for path in sys.argv[1:]:
-            await deck.create_model(ModelSeed(unique=path), "test")
+            await deck.models.create(ModelSeed(unique=path), "test")
         down.set()
         await deck._parts.library.look(force=True)
         await asyncio.wait_for(deck.refresh(), 30)
@@ -209,7 +209,7 @@ async def test_a_cache_that_hangs_holds_up_neither_the_start_nor_the_state(
         assert (await deck.refresh()).models
         assert (await deck.refresh()).disk.cache_bytes is None
         with pytest.raises(StorageTimeout, match="hub"):
-            await deck.cache()
+            await deck.cache.listing()
         mount.is_up.set()
         while deck.state.disk.cache_bytes is None:
             await deck._parts.sampler.count_disk()

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pexpect  # type: ignore[import-untyped] # it has no types
 import pytest
 
 from modeldeck.core.client import daemon
+from modeldeck.core.config.paths import locate
+from modeldeck.core.demo.vocabulary import expected
 
 if TYPE_CHECKING:
     from tests.terminal.remote.conftest import Host, Machines
@@ -48,6 +51,36 @@ def test_a_model_is_fetched_and_used_over_there(machines: Machines) -> None:
     out, err = run("@gpu1", "status", "--json", code=7)
     assert json.loads(out) == {"running": False}
     assert "No core is running there" in err
+
+
+def test_a_conversation_over_there_is_kept_here(machines: Machines) -> None:
+    """ctrl-C stops the answer alone, not the line of ssh that runs in the same terminal."""
+    (gpu,) = machines("gpu1", cores=True)
+    gpu.fetch(TINY)
+    run("@gpu1", "load", TINY, "-c", "65536")
+    chat = pexpect.spawn(PROGRAM, ["@gpu1", "chat", TINY], encoding="utf-8", timeout=60)
+    chat.expect_exact("Saved on this machine")
+    chat.send("loop\r")
+    chat.expect_exact("Tick tock")
+    chat.send("\x03")
+    chat.expect_exact("[stopped]")
+    chat.send("/new\rPlease count.\r")
+    chat.expect_exact(expected("count"))
+    chat.expect_exact("[saved as chat 2]")
+    logins = gpu.log.count("Accepted publickey")
+    gpu.line.cut()
+    chat.send("And again?\r")
+    chat.expect_exact("Waiting for it; ctrl-C ends the wait.")
+    gpu.line.mend()
+    chat.expect_exact("The core is back; /retry asks again.")
+    chat.send("/retry\r\x04")
+    chat.expect_exact(expected("count"))
+    chat.expect(pexpect.EOF)
+    chat.close()
+    assert chat.exitstatus == 0
+    assert gpu.log.count("Accepted publickey") > logins
+    assert locate().chats.exists()
+    assert not gpu.paths.chats.exists()
 
 
 def test_several_machines_answer_each_for_itself(machines: Machines, home: Path) -> None:

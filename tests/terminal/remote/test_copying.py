@@ -21,7 +21,7 @@ TINY = "deck/tiny-GGUF:Q8_0"
 PADDED = "deck/padded-GGUF:F16"
 PADDED_BYTES = 33_000_000
 ELSEWHERE = "bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M"
-"""Listed on every machine, and on none."""
+"""FilteredRow on every machine, and on none."""
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -96,12 +96,11 @@ def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub:
         [PROGRAM, "copy", PADDED, "@gpu1", "@gpu2"], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     ) as copy:  # fmt: skip
-        arrived = asyncio.run(arriving(second))
+        asyncio.run(arrived(second, PADDED_BYTES // 3))
         copy.send_signal(signal.SIGINT)
         _, err = copy.communicate()
     assert copy.returncode == 130
     assert "goes on with it" in err
-    assert arrived < PADDED_BYTES // 2, "it was not nearly over yet"
     asyncio.run(limited(second, None))
     carried = first.line.carried_bytes
     assert "copied from gpu1 to gpu2" in run("copy", PADDED, "@gpu1", "@gpu2")
@@ -130,13 +129,15 @@ async def limited(host: Host, rate_bytes_per_s: int | None) -> None:
         await client.change_settings(rate_limit_bytes_per_s=rate_bytes_per_s)
 
 
-async def arriving(host: Host) -> int:
-    """Bytes that arrived on a machine, once a good part of a download has."""
+async def arrived(host: Host, count: int) -> None:
+    """Wait until that many bytes of a download have arrived on a machine.
+
+    Many, since connections that are closed lose what was on its way, up to 2 MiB each.
+    """
     async with Client(socket=host.paths.socket) as client:
-        state = await client.feed.until(
-            lambda s: any(d.received_bytes > PADDED_BYTES // 10 for d in s.downloads.values())
+        await client.feed.until(
+            lambda s: any(d.received_bytes > count for d in s.downloads.values())
         )
-    return max(d.received_bytes for d in state.downloads.values())
 
 
 def test_what_is_corrupt_over_there_is_not_published_here(machines: Machines) -> None:

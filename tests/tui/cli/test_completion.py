@@ -42,6 +42,9 @@ def test_models_are_offered_of_the_catalog_without_a_core(home: Path) -> None:
 
 def test_models_are_offered_of_the_core_that_runs(core: CoreProcess) -> None:
     assert SMOLLM in offered("fit", "bartowski/")
+    assert SMOLLM.partition("/")[2] in offered("fit", "smollm2-135"), "without the owner"
+    assert offered("unload", "") == [], "nothing is loaded"
+    assert offered("rm", "") == [], "nothing is downloaded"
 
 
 def test_machines_are_offered_by_their_names(home: Path) -> None:

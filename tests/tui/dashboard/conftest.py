@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from textual import events
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
@@ -17,8 +21,11 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.config.config import Tui
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema.state import State
+from modeldeck.tui.chats.store import ChatStore
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
+from modeldeck.tui.dashboard.diff_renderer import CellChanges
+from modeldeck.tui.dashboard.options import DashboardOptions
 from modeldeck.tui.text.format import UNICODE, Glyphs
 from tests.support.process import CoreProcess
 from tests.tui.conftest import PATIENCE_S, emptied
@@ -65,12 +72,21 @@ class Screen:
         await self.press(*text)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition holds; what is drawn is said when it never does."""
+        """Wait until the condition holds; what is drawn is said when it never does.
+
+        It must hold when all messages were handled; asking every widget whether they are costs
+        more than the condition, so that is done when it holds.
+        """
         late = time.monotonic() + PATIENCE_S
-        while not condition():
+        if condition():
+            return
+        while True:
             assert time.monotonic() < late, self.text
             await asyncio.sleep(0.02)
-            await self.pilot.pause()
+            if condition():
+                await self.pilot.pause()
+                if condition():
+                    return
 
     async def sees(self, *words: str) -> None:
         """Wait until all of these are drawn."""
@@ -108,6 +124,7 @@ def opens(core: CoreProcess) -> Open:
         *,
         size: tuple[int, int] = (120, 40),
         glyphs: Glyphs = UNICODE,
+        settings: Tui | None = None,
         before: Callable[[Client], Awaitable[object]] | None = None,
         held: asyncio.Event | None = None,
         **options: object,
@@ -124,23 +141,48 @@ def opens(core: CoreProcess) -> Open:
             finally:
                 left.set()
 
-        async with Client(socket=core.socket) as client:
-            if before is not None:
-                await before(client)
-            app = Dashboard(
-                attach,
-                glyphs=glyphs,
-                settings=Tui(),
-                keymap={},
-                themes=theme.load(None),
-                **options,  # type: ignore[arg-type] # what a test wants to try
-            )
-            async with app.run_test(size=size) as pilot:
-                screen = Screen(app=app, pilot=pilot, client=client)
-                await screen.until(lambda: app.state is not None or held is not None)
-                app.current = view
-                await pilot.pause()
-                yield screen
-            await left.wait()  # leaving cancels the link; its sockets are closed after that
+        with tempfile.TemporaryDirectory() as folder:
+            chats = options.pop("chats", None)
+            if not isinstance(chats, ChatStore):
+                chats = ChatStore(Path(folder) / "chats.db")
+            async with Client(socket=core.socket) as client:
+                if before is not None:
+                    await before(client)
+                given = DashboardOptions(
+                    glyphs=glyphs,
+                    settings=settings or Tui(),
+                    keymap={},
+                    themes=theme.load(None),
+                    open_chats=lambda: chats,
+                    **options,  # type: ignore[arg-type] # what a test wants to try
+                )
+                app = Dashboard(attach, given)
+                async with app.run_test(size=size) as pilot:
+                    screen = Screen(app=app, pilot=pilot, client=client)
+                    await screen.until(lambda: app.state is not None or held is not None)
+                    app.current = view
+                    await pilot.pause()
+                    yield screen
+                await left.wait()  # leaving cancels the link; its sockets are closed after that
+            await app.chats.close()
 
     return opened
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is sent of each update of the screen, as text with its sequences."""
+    found: list[str] = []
+    make = CellChanges.__init__
+
+    def noted(update: CellChanges, runs: Any) -> None:
+        make(update, runs)
+        found.append(update.render_segments(Console()))
+
+    monkeypatch.setattr(CellChanges, "__init__", noted)
+    return found
+
+
+def size_of(sent: list[str]) -> int:
+    """Bytes of all that was sent."""
+    return sum(len(words.encode()) for words in sent)

@@ -37,3 +37,24 @@ async def test_a_line_that_is_sent_moves_the_focus_before_the_next_key() -> None
         while app.query_one("#second", Input).value != "cd":
             await pilot.pause()
         assert app.query_one("#first", Input).value == "ab"
+
+
+async def test_keys_are_held_although_the_one_before_was_just_handled() -> None:
+    app = Small()
+    async with app.run_test() as pilot:
+        field = app.query_one("#first", Input)
+        field.focus()
+        await pilot.pause()
+        app.post_message(events.Key("a", "a"))
+        while field.value != "a":
+            await pilot.pause()
+        app._under_way = True
+        app._finish(app._number)  # the next key would be handled in a moment
+        app.hold_keys()
+        app.post_message(events.Key("b", "b"))
+        for _ in range(3):
+            await pilot.pause()
+        assert field.value == "a"
+        app.release_keys()
+        while field.value != "ab":
+            await pilot.pause()

@@ -14,6 +14,7 @@ import pexpect  # type: ignore[import-untyped] # it has no types
 import psutil
 import pytest
 from textual import events
+from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES
 from textual.message import Message
@@ -176,3 +177,26 @@ def test_a_program_whose_loop_hangs_ends_with_its_terminal(tmp_path: Path) -> No
     os.close(child.child_fd)
     child.closed, child.child_fd = True, -1
     assert psutil.Process(child.pid).wait(60) == 128 + signal.SIGHUP
+
+
+@pytest.mark.parametrize(
+    ("read", "keys"),
+    [
+        ("\x1bq", ["escape", "q"]),
+        ("\x1b:", ["escape", "colon"]),
+        ("\x1b3", ["escape", "3"]),
+        ("\x1bGx", ["escape", "G", "x"]),
+        ("\x1b\x1bq", ["escape", "escape", "q"]),
+        ("\x1bj\x1b[B", ["escape", "j", "down"]),
+        ("\x1bé\x1b", ["escape", "é", "escape"]),
+        ("\x1b\r", ["alt+enter"]),
+        ("\x1b[A", ["up"]),
+        ("\x1bb", ["ctrl+left"]),
+        ("\x1b", ["escape"]),
+        ("q", ["q"]),
+    ],
+)
+def test_esc_is_not_lost_where_it_is_read_together_with_a_key(read: str, keys: list[str]) -> None:
+    parser = XTermParser()
+    found = [*parser.feed(read), *parser.feed("")]
+    assert [event.key for event in found if isinstance(event, events.Key)] == keys

@@ -102,6 +102,29 @@ def test_the_terminals_own_colours_stay_its_own(name: str) -> None:
     assert Color.parse(variables["background"]).ansi == -1
 
 
+@pytest.mark.parametrize("name", [theme.SIXTEEN, theme.PLAIN])
+def test_no_ground_is_painted_on_a_terminal_whose_own_is_not_known(name: str) -> None:
+    """Black is a stripe on a light terminal; only what is selected has a ground of its own."""
+    [shipped] = [shipped for shipped in SHIPPED.themes if shipped.name == name]
+    variables = shipped.to_color_system().generate()
+    black = {key for key, value in variables.items() if value == "ansi_black"}
+    assert black <= {"screen-selection-foreground"}
+    for key in variables:
+        if key.startswith("scrollbar-background"):
+            assert variables[key] == "ansi_default", key
+
+
+def test_the_theme_without_colours_has_none() -> None:
+    [shipped] = [shipped for shipped in SHIPPED.themes if shipped.name == theme.PLAIN]
+    variables = shipped.to_color_system().generate()
+    coloured = {
+        key
+        for key, value in variables.items()
+        if value.startswith("ansi_") and value.split()[0] != "ansi_default"
+    }
+    assert {key for key in coloured if "selection" not in key} == set()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

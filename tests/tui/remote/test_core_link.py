@@ -71,3 +71,39 @@ async def test_a_demo_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyP
         async with host.attach():
             pass
     assert await host.leave() is None
+
+
+async def test_a_link_that_is_begun_anew_keeps_its_client_while_the_one_before_ends(
+    core: CoreProcess,
+) -> None:
+    from modeldeck.core.client.client import Client
+
+    may_end = asyncio.Event()
+    clients: list[Client] = []
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Client]:
+        is_first = not clients
+        async with Client(socket=core.socket) as client:
+            clients.append(client)
+            try:
+                yield client
+            finally:
+                if is_first:
+                    await may_end.wait()
+
+    link = CoreLink(attach)
+    first = asyncio.create_task(link.run())
+    async with asyncio.timeout(60):
+        while link.latest is None:  # noqa: ASYNC110 # no event
+            await asyncio.sleep(0.01)
+    first.cancel()
+    second = asyncio.create_task(link.run())
+    async with asyncio.timeout(60):
+        while len(clients) < 2:  # noqa: ASYNC110 # no event
+            await asyncio.sleep(0.01)
+    may_end.set()
+    await asyncio.gather(first, return_exceptions=True)
+    assert link.client is clients[1]
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)

@@ -6,7 +6,14 @@ import pytest
 
 from modeldeck.core.config.config import RemoteSettings
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.tui.remote.machines import HERE, SYSTEM_SOCKET, chosen, from_command_line, machine
+from modeldeck.tui.remote.machines import (
+    HERE,
+    SYSTEM_SOCKET,
+    beside,
+    chosen,
+    from_command_line,
+    machine,
+)
 
 HOSTS = {
     "gpu1": RemoteSettings(ssh="me@gpu1.lan"),
@@ -44,6 +51,32 @@ def test_all_are_those_of_the_configuration_each_once() -> None:
     assert [m.name for m in chosen(["@all", "@gpu1", "@x"], HOSTS)] == ["gpu1", "cloud", "x"]
     with pytest.raises(InvalidRequest, match="No machines are named"):
         chosen(["@all"], {})
+
+
+@pytest.mark.parametrize(
+    ("named", "others"),
+    [
+        (["@local"], ["gpu1", "cloud"]),
+        (["@gpu1"], ["local", "cloud"]),
+        (["@x"], ["local", "gpu1", "cloud"]),
+        (["@all"], []),
+        (["@gpu1", "@x"], []),
+    ],
+)
+def test_one_machine_has_those_of_the_configuration_beside_it(
+    named: list[str], others: list[str]
+) -> None:
+    found, wrong = beside(chosen(named, HOSTS), HOSTS)
+    assert [each.name for each in found] == others
+    assert wrong == ()
+    assert beside(chosen(["@local"], {}), {}) == ((), ())
+
+
+def test_a_machine_that_is_named_wrongly_is_told_and_left_out() -> None:
+    found, wrong = beside([HERE], {**HOSTS, "bad": RemoteSettings(ssh="-oProxyCommand=x")})
+    assert [each.name for each in found] == ["gpu1", "cloud"]
+    assert len(wrong) == 1
+    assert "hosts.bad" in wrong[0]
 
 
 @pytest.mark.parametrize("name", ["-oProxyCommand=evil", "a b", "a;b", "$(x)", "", "a\nb"])

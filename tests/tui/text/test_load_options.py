@@ -1,71 +1,47 @@
-"""Load options as people write them."""
+"""Load options in words."""
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
 
-from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.schema import LoadOptions, Lora
-from modeldeck.tui.text.load_options import hint, lora, parse, written
+from modeldeck.tui.text import load_options
+from modeldeck.tui.text.load_options import lora, written
 
 FRENCH = Lora(path="/my adapters/french.gguf", scale=0.5)
 
 
 @pytest.mark.parametrize(
-    ("line", "options"),
+    ("options", "line"),
     [
-        ("", LoadOptions()),
+        (LoadOptions(), ""),
+        (LoadOptions(parallel=8, cache_tokens=32_768), "parallel=8 cache_tokens=32768"),
         (
-            "context_length=8192 mmap=false",
-            LoadOptions(context_length=8192, mmap=False),
+            LoadOptions(flash_attention=True, idle_ttl_s=60.0, pinned=False),
+            "flash_attention=true idle_ttl_s=60 pinned=false",
         ),
-        ("kv_cache_type=q8_0  threads=4", LoadOptions(kv_cache_type="q8_0", threads=4)),
         (
-            "loras=/a.gguf,/b.gguf:2",
-            LoadOptions(loras=(Lora(path="/a.gguf"), Lora(path="/b.gguf", scale=2))),
+            LoadOptions(loras=(FRENCH, Lora(path="/b.gguf"))),
+            "loras='/my adapters/french.gguf:0.5,/b.gguf:1'",
         ),
-        ("loras='/my adapters/french.gguf:0.5'", LoadOptions(loras=(FRENCH,))),
     ],
 )
-def test_a_line_is_read(line: str, options: LoadOptions) -> None:
-    assert parse(line) == options
+def test_options_are_written(options: LoadOptions, line: str) -> None:
+    assert written(options) == line
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        LoadOptions(),
-        LoadOptions(parallel=8, cache_tokens=32_768),
-        LoadOptions(context_length=4096, flash_attention=True, pinned=False, idle_ttl_s=60.0),
-        LoadOptions(loras=(FRENCH, Lora(path="/b.gguf")), draft_model="deck/tiny-GGUF:Q8_0"),
-    ],
-)
-def test_what_is_written_is_read_back(options: LoadOptions) -> None:
-    assert parse(written(options)) == options
+def test_an_adapter_is_made_absolute_where_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lora("french.gguf:0.5") == Lora(path=str(tmp_path / "french.gguf"), scale=0.5)
+    assert lora("/a:b.gguf") == Lora(path="/a:b.gguf")
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("context=8192", "Not an option: context=8192"),
-        ("mmap", "Not an option: mmap"),
-        ("threads=many", "threads"),
-        ("kv_cache_type=q9", "q9"),
-        ("loras='/a", "quotation mark"),
-    ],
-)
-def test_what_cannot_be_read_is_named(line: str, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said):
-        parse(line)
-
-
-def test_an_adapter_is_found_from_where_one_stands() -> None:
-    assert lora("a.gguf:-1.5") == Lora(path=str(Path("a.gguf").absolute()), scale=-1.5)
-    assert lora("/x:y.gguf") == Lora(path="/x:y.gguf")
-
-
-def test_the_hint_names_every_option() -> None:
-    assert "loras" in hint(0)
-    assert "context_length=4096" in hint(4096)
+def test_the_examples_of_the_docstrings() -> None:
+    result = doctest.testmod(load_options)
+    assert result.attempted
+    assert not result.failed

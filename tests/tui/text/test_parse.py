@@ -47,14 +47,14 @@ def test_what_is_no_rate_says_how_one_is_written(text: str) -> None:
 def test_what_is_no_memory_says_how_it_is_written(text: str) -> None:
     with pytest.raises(InvalidRequest) as told:
         parse.memory(text)
-    assert told.value.remedy == parse.MEMORY_FORMS
+    assert told.value.remedy == f"S{parse.MEMORY_FORMS[1:]}."
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "10x", "1.5h"])
 def test_what_is_no_time_says_how_it_is_written(text: str) -> None:
     with pytest.raises(InvalidRequest) as told:
         parse.span(text)
-    assert told.value.remedy == parse.TIME_FORMS
+    assert told.value.remedy == f"S{parse.TIME_FORMS[1:]}."
 
 
 @pytest.mark.parametrize("seconds", [10.0, 59.0, 65.0, 5400.0, 90_000.0])

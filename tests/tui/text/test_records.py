@@ -8,9 +8,6 @@ import pytest
 
 from modeldeck.core.schema import (
     Chunk,
-    DeletionItem,
-    DeletionPlan,
-    DeletionReceipt,
     DeviceBytes,
     Download,
     Fit,
@@ -18,7 +15,6 @@ from modeldeck.core.schema import (
     Host,
     Instance,
     InstanceState,
-    KeptItem,
     Memory,
     Model,
     Repository,
@@ -30,8 +26,8 @@ from modeldeck.core.schema import (
     model_id,
 )
 from modeldeck.core.schema.state import State
+from modeldeck.tui.text import forecasts, machine_status, records
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records
 from modeldeck.tui.text.format import ASCII, UNICODE
 
 UNIQUE = "deck/tiny-GGUF:Q8_0"
@@ -132,27 +128,31 @@ def test_a_fit_shows_its_items_and_what_it_rests_on() -> None:
     answer = Fit(
         verdict="fits", forecast=FORECAST, available_bytes=46 << 30, exact=True, context_length=8192
     )
-    assert records.fit(answer) == [
+    assert forecasts.fit(answer) == [
         "fits: 6.0 GiB of 46.0 GiB free now, at 8k context",
         "  weights 4.0 + KV 1.0 + compute 0.5 + overhead 0.5 = 6.0 GiB",
         "  exact: asked llama.cpp; not yet calibrated on this machine",
     ]
+    seeing = replace(FORECAST, total_bytes=13 << 29, projector_bytes=1 << 29)
+    assert forecasts.items(seeing) == (
+        "weights 4.0 + KV 1.0 + compute 0.5 + projector 0.5 + overhead 0.5 = 6.5 GiB"
+    )
     unknown = Fit(
         verdict="unknown", forecast=None, available_bytes=None, exact=False, reason="No header."
     )
-    assert records.fit(unknown) == ["unknown: No header."]
+    assert forecasts.fit(unknown) == ["unknown: No header."]
     guess = replace(answer, forecast=replace(FORECAST, exact=False))
-    assert "estimate: the engine gives no exact plan" in records.fit(guess)[2]
+    assert "estimate: the engine gives no exact plan" in forecasts.fit(guess)[2]
     lost = replace(FORECAST, exact=False, gpu_bytes=None, gpu_unknown="it is not told")
-    lines = records.fit(replace(answer, verdict="unknown", forecast=lost, reason="As said."))
+    lines = forecasts.fit(replace(answer, verdict="unknown", forecast=lost, reason="As said."))
     assert lines[0].startswith("unknown: ")
     assert "free now" not in lines[0]
     assert lines[2] == "  how much of it goes to the GPU is not known: it is not told"
-    assert records.error(replace(INSTANCE, forecast=lost, peak_bytes=9 << 30)) == "—"
+    assert forecasts.error(replace(INSTANCE, forecast=lost, peak_bytes=9 << 30)) == "—"
     assert lines[2].strip() in "\n".join(records.loaded(replace(INSTANCE, forecast=lost)))
     split = (DeviceBytes(name="CUDA0", weights_bytes=2 << 30, kv_bytes=0, compute_bytes=0),)
     there = replace(FORECAST, exact=False, gpu_bytes=2 << 30, devices=split)
-    lines = records.fit(replace(answer, forecast=there))
+    lines = forecasts.fit(replace(answer, forecast=there))
     assert lines[2] == "  of it 2.0 GiB on CUDA0, and what its driver takes besides"
     assert "a little too high" in lines[3]
     assert f"{(there.total_bytes >> 30) - 2}." in lines[0], "the machine's memory is judged"
@@ -172,8 +172,8 @@ def test_a_forecast_is_judged_by_a_context_that_was_filled(
     used: int | None, peak_gib: int | None, words: str
 ) -> None:
     peak = None if peak_gib is None else peak_gib << 30
-    assert records.error(replace(INSTANCE, context_used=used, peak_bytes=peak)) == words
-    assert records.error(replace(INSTANCE, forecast=None)) == "—"
+    assert forecasts.error(replace(INSTANCE, context_used=used, peak_bytes=peak)) == words
+    assert forecasts.error(replace(INSTANCE, forecast=None)) == "—"
 
 
 def test_what_is_loaded_stands_beside_what_was_forecast() -> None:
@@ -195,38 +195,8 @@ def test_an_unload_says_what_came_back() -> None:
         instance_id="i", model_id="m", unique=UNIQUE, before_bytes=5 << 30, after_bytes=0,
         freed_bytes=5 << 30, seconds=0.4, process_gone=True,
     )  # fmt: skip
-    assert records.unloaded(receipt) == (
-        f"{UNIQUE} unloaded: freed 5.0 GiB in 0.40 s, its process is gone"
-    )
+    assert records.unloaded(receipt) == f"Unloaded {UNIQUE}: 5.0 GiB freed in 0.40 s"
     assert "still there" in records.unloaded(replace(receipt, process_gone=False))
-
-
-def test_a_deletion_is_shown_before_and_after() -> None:
-    repo = "/cache/models--deck--tiny"
-    plan = DeletionPlan(
-        model_ids=("m",),
-        delete=(
-            DeletionItem(path=f"{repo}/snapshots/c/a.gguf", size_bytes=0, kind="link"),
-            DeletionItem(path=f"{repo}/blobs/aa", size_bytes=5_000_000_000, kind="blob"),
-            DeletionItem(path=f"{repo}/blobs/bb", size_bytes=1_000_000, kind="blob"),
-        ),
-        keep=(KeptItem(path=f"{repo}/blobs/cc", size_bytes=700, reason="Q4_0 shares it"),),
-        freed_bytes=5_001_000_000,
-        blocked=("it is loaded",),
-    )
-    assert records.plan(plan) == [
-        "Deleting gives back 5.0 GB:",
-        f"  in {repo}/blobs",
-        "  delete    5.0 GB  aa",
-        "  delete    1.0 MB  bb",
-        "  delete            1 link",
-        "  keep       700 B  cc: Q4_0 shares it",
-        "  Needs --force: it is loaded",
-    ]
-    receipt = DeletionReceipt(
-        model_ids=("m",), freed_bytes=5_001_000_000, deleted=3, failed=("bb: denied",)
-    )
-    assert records.deleted(receipt) == ["freed 5.0 GB: 3 items gone", "  not deleted: bb: denied"]
 
 
 def test_search_results_and_variants_are_tables() -> None:
@@ -248,7 +218,7 @@ def test_the_status_page_says_what_is_missing_and_what_runs() -> None:
     )
     host = replace(STATE.host, notices=("config.toml:3: unknown key",), urls=("http://x:1",))
     state = replace(with_(job=JOB, instance=INSTANCE), runtimes=runtimes, host=host)
-    text = "\n".join(records.status(state, 7500, UNICODE))
+    text = "\n".join(machine_status.page(state, 7500, UNICODE))
     for words in ("box  up 2h05m", "http://x:1", "18.0 GiB of 64.0 GiB", "llama.cpp 0.3.36",
                   "pip install", "0 downloaded of 1", "5.0 GiB  ready", "36 % of 7.3 GB",
                   "config.toml:3"):  # fmt: skip

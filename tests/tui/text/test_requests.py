@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modeldeck.core.schema import RequestInfo, RequestState
-from modeldeck.tui.text.requests import state_words, table
+from modeldeck.tui.text.requests import moved, news, state_words, table
 
 NOW = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
 
@@ -53,3 +53,15 @@ def test_the_live_ones_come_first_with_their_figures() -> None:
     for part in ("done", "12", "8", "5.0 s"):
         assert part in second
     assert all(len(line) <= 80 for line in table([done, writing], NOW, 80))
+
+
+def test_what_came_to_another_state_is_news() -> None:
+    waiting, writing, done = (
+        info(word, id="1", completion_tokens=7) for word in ("waiting", "writing", "done")
+    )
+    other = info("writing", id="2")
+    assert moved({}, {"1": waiting}) == [waiting]
+    assert moved({"1": waiting, "2": other}, {"1": writing, "2": other}) == [writing]
+    assert moved({"1": writing}, {}) == []
+    assert news(writing).endswith("laptop  deck/tiny:F16  writing")
+    assert news(done).endswith("laptop  deck/tiny:F16  done  7 tokens")

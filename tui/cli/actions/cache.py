@@ -36,6 +36,9 @@ async def ls(client: Client, out: Output) -> None:
         out.line(f"{fmt.size(size)} in {fmt.clean(listing.path)}")
     else:
         out.note(f"The cache at {fmt.clean(listing.path)} is empty.")
+    if listing.prefix_cache_bytes:
+        saved = fmt.size(listing.prefix_cache_bytes)
+        out.line(f"{saved} of saved conversations: modeldeck cache prune --prefixes deletes them")
 
 
 def table(listing: CacheListing, width: int, now: float) -> list[str]:
@@ -99,7 +102,7 @@ async def verify(client: Client, out: Output, targets: Sequence[str]) -> None:
     if check.error is not None:
         raise from_info(check.error)
     if check.state == "canceled":
-        raise Cancelled(f"The check of {check.what} was called off.")
+        raise Cancelled(f"The check of {check.what} was cancelled.")
     for path in check.unchecked:
         out.note(f"There is no hash to check {fmt.clean(path)} against.")
     if check.wrong:
@@ -131,7 +134,7 @@ async def _followed(client: Client, out: Output, check: Verification) -> Verific
                     )
     except asyncio.CancelledError:
         await client.cancel_verification(check.id)
-        out.note(f"The check of {check.what} was called off.")
+        out.note(f"The check of {check.what} was cancelled.")
         raise
     raise AssertionError("the feed never ends by itself")
 
@@ -170,12 +173,12 @@ async def undo(client: Client, out: Output, key: str | None, *, listed: bool) ->
     if not listed:
         done = await client.undo(key)
         out.record(done)
-        out.done(f"taken back: {fmt.clean(done.what)}")
+        out.done(f"Undone: {fmt.clean(done.undone or done.what)}")
         return
     actions = await client.undoable()
     out.record(actions)
     if not actions:
-        out.note("There is nothing to take back.")
+        out.note("Nothing to undo.")
     heads = (
         TextColumn(title="id"),
         TextColumn(title="done at"),

@@ -1,20 +1,23 @@
-"""`modeldeck run`: ask a model, loading it first where it is not loaded."""
+"""`modeldeck run PROMPT`: ask a model, loading it first where it is not loaded."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modeldeck.core.client.media_file import read_media_file
 from modeldeck.core.errors import NotDownloaded, NotFound
-from modeldeck.core.schema import Chunk, Message
+from modeldeck.core.schema import Chunk, LoadOptions, Message, media_support
+from modeldeck.tui.cli.actions.load import accepted
 from modeldeck.tui.cli.actions.models import wait_until_ready
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
-    from modeldeck.core.schema import GenerateRequest, LoadOptions
+    from modeldeck.core.schema import GenerateRequest
     from modeldeck.tui.cli.output import Output
 
 
@@ -45,8 +48,12 @@ async def ask(
         raise NotDownloaded(
             f"{model.unique} is not on this machine.", f"`modeldeck pull {model.unique}` gets it."
         )
-    if not any(i.model_id == model.id for i in record_text.live(await client.state())):
-        await wait_until_ready(client, out, await client.load(model.id, options))
+    state = await client.state()
+    loaded = next((i for i in record_text.live(state) if i.model_id == model.id), None)
+    media_support.check(request, model, loaded, state.models.values())
+    if loaded is None or options != LoadOptions():
+        begun = await accepted(client, out, model.id, options, again="`modeldeck load --reload`")
+        await wait_until_ready(client, out, begun)
     started = time.monotonic()
     text, thoughts, last = "", list[str](), Chunk()
     async with client.generate(model.id, request) as chunks:
@@ -84,7 +91,29 @@ async def run(
     out.record(said | record_text.counts(answer.last))
 
 
-def question(prompt: str, system: str | None) -> tuple[Message, ...]:
-    """The messages of a single question."""
-    asked = Message(role="user", content=prompt)
+def question(
+    prompt: str, system: str | None, images: Sequence[str] = (), recordings: Sequence[str] = ()
+) -> tuple[Message, ...]:
+    """The messages of a single question; the files stand before its text.
+
+    Blocks while it reads them. Raises InvalidRequest for a file that cannot be read.
+    """
+    media = (
+        *(read_media_file(path, "image") for path in images),
+        *(read_media_file(path, "audio") for path in recordings),
+    )
+    asked = Message(role="user", content=prompt, media=media)
     return (Message(role="system", content=system), asked) if system else (asked,)
+
+
+async def obvious_model(client: Client) -> str:
+    """Name of the model that is asked where none is named. Raises DeckError: none, or several."""
+    from modeldeck.core.config.paths import locate
+    from modeldeck.tui.chats.store import ChatStore
+    from modeldeck.tui.cli.line_mode.conversation import LineConversation
+
+    store = ChatStore(locate().chats)
+    try:
+        return (await LineConversation(store, client).choose(None)).unique
+    finally:
+        await store.close()

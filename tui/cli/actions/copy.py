@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from modeldeck.core.config import config
+from modeldeck.core.config import config_file
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.tui.cli.actions import models
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
     """Copy a model from the first machine to each of the others, one after the other."""
     out = Output(json=json)
-    settings, _ = config.load(locate().config_file)
+    settings, _ = config_file.load(locate().config_file)
     machines = chosen(names, settings.hosts)
     if len(machines) < 2:
         raise InvalidRequest("That is one machine, and a copy needs two.")

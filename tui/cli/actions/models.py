@@ -15,8 +15,11 @@ from modeldeck.core.errors import (
     Cancelled,
     Conflict,
     EngineFailed,
+    Gated,
+    HubUnavailable,
     InvalidRequest,
     NotDownloaded,
+    NotEnoughMemory,
     NotFound,
     StorageFailed,
 )
@@ -24,8 +27,11 @@ from modeldeck.core.schema import (
     InstanceState,
 )
 from modeldeck.core.schema.errors import from_info
+from modeldeck.tui.cli.runner import AlreadyReported
+from modeldeck.tui.text import deletions, forecasts, machine_status
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import records as record_text
+from modeldeck.tui.text.model_names import row_name
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
         DeletionPlan,
         Download,
         Instance,
-        LoadOptions,
         Model,
     )
     from modeldeck.core.schema.state import State
@@ -42,8 +47,6 @@ if TYPE_CHECKING:
 
 FRAMES_HZ = 8.0
 """Redraws of a progress line per second: smooth to the eye, little data over SSH."""
-MEASURE_S = 3.0
-"""For the first measurement of a model that was just loaded: it is taken once a second."""
 PATIENCE_S = 10.0
 """For a core that went away while a command follows it."""
 
@@ -67,7 +70,7 @@ async def status(client: Client, out: Output, *, line: bool, form: str | None = 
     wire = state_to_wire(state)
     del wire["models"]
     out.record({"running": True, **wire})
-    for text in record_text.status(state, _uptime_s(state), out.signs):
+    for text in machine_status.page(state, _uptime_s(state), out.signs):
         out.line(fmt.cut(text, out.room))
 
 
@@ -96,7 +99,7 @@ async def ls(client: Client, out: Output, text: str, *, downloaded: bool) -> Non
     if found:
         out.lines(record_text.models(state, found, out.signs, out.room))
     else:
-        out.note("No model of the list matches. `modeldeck search` looks on the Hub.")
+        out.note("No match here. `modeldeck search` looks on the Hub.")
 
 
 async def search(client: Client, out: Output, query: str, limit: int | None) -> None:
@@ -121,7 +124,7 @@ async def search(client: Client, out: Output, query: str, limit: int | None) -> 
     if result.hits:
         out.lines(record_text.search(result, out.room))
     elif not result.error:
-        out.note("No results for these words on the Hub.")
+        out.note(f"No results for “{query}” on the Hub.")
     if result.error:
         earlier = " These are results of an earlier search." if result.from_cache else ""
         out.note(f"The Hub cannot be reached: {fmt.clean(result.error)}.{earlier}")
@@ -131,8 +134,15 @@ async def fit(client: Client, out: Output, ref: str, context_length: int | None)
     """Say whether a model fits the memory that is free now."""
     answer = await client.fit(ref, context_length)
     out.record(answer)
-    for text in record_text.fit(answer):
+    for text in forecasts.fit(answer):
         out.line(text)
+    match answer.verdict:
+        case "too large":
+            raise AlreadyReported(NotEnoughMemory(f"{ref} does not fit."))
+        case "refused" | "unknown":
+            error = None if answer.error is None else from_info(answer.error)
+            known = isinstance(error, HubUnavailable | Gated | NotFound)
+            raise AlreadyReported(error if error and known else Conflict("It is not known."))
 
 
 # Downloads
@@ -154,7 +164,8 @@ async def pull(
         if (why := record_text.no_engine(state, model)) is not None:
             out.note(why)
         if job is None:
-            out.done(f"{model.unique} is downloaded already: {fmt.size(model.size_bytes)}")
+            words = record_text.here_already(model, model.unique).rstrip(".")
+            out.done(f"{words}: {fmt.size(model.size_bytes)}")
         elif detach:
             out.line(f"{out.signs.down} {model.unique} is being downloaded by the core")
         else:
@@ -232,6 +243,17 @@ async def cancel(client: Client, out: Output, refs: Sequence[str], *, discard: b
         out.record(job)
 
 
+async def outdated(client: Client, out: Output) -> None:
+    """Ask the Hub for newer files, and list the models that it has some of."""
+    check = await client.check_updates()
+    models = (await client.state()).models
+    found = [models[key] for key in check.updates if key in models]
+    out.record({**msgspec.to_builtins(check), "updates": found})
+    if found:
+        out.lines(record_text.outdated(found, out.room))
+    out.note(record_text.updates(check))
+
+
 async def rm(
     client: Client, out: Output, refs: Sequence[str], *, yes: bool, force: bool, dry_run: bool
 ) -> None:
@@ -257,7 +279,9 @@ async def carry_out(
     """Show the plan of a deletion, ask, execute it and show the receipt."""
     if dry_run:
         out.record(plan)
-    for text in record_text.plan(plan):
+    models = (await client.state()).models
+    names = {id: row_name(id, id, models) for id in plan.model_ids}
+    for text in deletions.plan(plan, names):
         out.line(text)
     if dry_run:
         return
@@ -265,7 +289,9 @@ async def carry_out(
         raise Cancelled("Nothing was deleted.")
     receipt = await client.delete_cached(what, force=force)
     out.record(receipt)
-    first, *rest = record_text.deleted(receipt)
+    count = len(receipt.model_ids)
+    gone = names[receipt.model_ids[0]] if count == 1 else f"{count} models"
+    first, *rest = deletions.deleted(receipt, f"Deleted {gone}" if count else "Deleted files")
     if receipt.failed:  # what stayed is told with the error
         out.line(first)
         raise StorageFailed(
@@ -277,45 +303,20 @@ async def carry_out(
     for text in rest:
         out.line(text)
     if receipt.undo is not None:
-        out.note("`modeldeck undo` takes it back.")
+        out.note("No data was lost: `modeldeck undo` undoes it.")
 
 
 # Instances
 
 
-async def plan_load(
-    client: Client, out: Output, ref: str, options: LoadOptions, **how: bool
-) -> None:
-    """Show what a load would do; what stands against it is part of that, and no failure."""
-    plan = await client.plan_load(ref, options, **how)
-    out.record(plan)
-    from modeldeck.tui.text import load_records
-
-    out.lines(load_records.plan(plan))
-
-
-async def load(
-    client: Client, out: Output, ref: str, options: LoadOptions, **how: bool
-) -> Instance:
-    """Load a model and show what it took."""
-    instance = await wait_until_ready(client, out, await client.load(ref, options, **how))
-    instance = await _measured(client, instance)
-    out.record(instance)
-    first, *rest = record_text.loaded(instance)
-    out.done(first)
-    for text in rest:
-        out.line(text)
-    return instance
-
-
 async def wait_until_ready(client: Client, out: Output, instance: Instance) -> Instance:
-    """Show a load until the model is ready. When it is interrupted, the load is called off."""
+    """Show a load until the model is ready. When it is interrupted, the load is cancelled."""
     try:
         with out.progress() as progress:
             async with client.feed.states(max_hz=FRAMES_HZ, patience_s=PATIENCE_S) as states:
                 async for state in states:
                     if (now := state.instances.get(instance.id)) is None:
-                        raise Cancelled(f"The load of {instance.unique} was called off.")
+                        raise Cancelled(f"The load of {instance.unique} was cancelled.")
                     if now.state in (InstanceState.READY, InstanceState.BUSY):
                         return now
                     if now.state is not InstanceState.STARTING:
@@ -324,24 +325,9 @@ async def wait_until_ready(client: Client, out: Output, instance: Instance) -> I
                     progress.show(record_text.loading(now, out.signs), words, now.stage)
     except asyncio.CancelledError:
         await client.unload(instance.id)
-        out.note(f"The load of {instance.unique} was called off.")
+        out.note(f"The load of {instance.unique} was cancelled.")
         raise
     raise AssertionError("the feed never ends by itself")
-
-
-async def _measured(client: Client, instance: Instance) -> Instance:
-    """The instance with its first measurement, where one comes soon."""
-
-    def known(state: State) -> bool:
-        now = state.instances.get(instance.id)
-        return now is None or now.measured_bytes is not None
-
-    try:
-        async with asyncio.timeout(MEASURE_S):
-            state = await client.feed.until(known)
-    except TimeoutError:
-        return instance
-    return state.instances.get(instance.id, instance)
 
 
 def _failure(instance: Instance) -> Exception:

@@ -51,7 +51,7 @@ def _table(jobs: Sequence[Download], width: int) -> list[str]:
     cells = [
         (
             job.unique,
-            job.state,
+            records.job_state(job.state),
             fmt.percent(job.received_bytes / job.total_bytes if job.total_bytes else None),
             fmt.size(job.total_bytes),
             fmt.rate(job.rate_bytes_per_s) if job.rate_bytes_per_s is not None else "",
@@ -67,7 +67,9 @@ async def pause(client: Client, out: Output, refs: Sequence[str]) -> None:
     """Hold the downloads of models, of all that go on where none is named."""
     for job in await _jobs(client, refs, records.RUNNING_JOBS):
         held = await client.pause_download(job.id)
-        out.done(f"{held.unique}: {held.state} at {fmt.size(held.received_bytes)}")
+        out.done(
+            f"{held.unique}: {records.job_state(held.state)} at {fmt.size(held.received_bytes)}"
+        )
         out.record(held)
 
 
@@ -75,7 +77,7 @@ async def resume(client: Client, out: Output, refs: Sequence[str]) -> None:
     """Go on with the downloads of models, with all that are held or failed where none is named."""
     for job in await _jobs(client, refs, ("paused", "failed")):
         going = await client.resume_download(job.id)
-        out.done(f"{going.unique}: {going.state}")
+        out.done(f"{going.unique}: {records.job_state(going.state)}")
         out.record(going)
 
 
@@ -99,7 +101,7 @@ async def move(client: Client, out: Output, ref: str, to: str) -> None:
     """Move the download of a model in the queue."""
     job = await _job(client, await client.state(), ref)
     moved = await client.move_download(job.id, cast(QueueMove, to))
-    out.done(f"{moved.unique}: moved {to}, {moved.state}")
+    out.done(f"{moved.unique}: moved {to}, {records.job_state(moved.state)}")
     out.record(moved)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeldeck.core.client import daemon
-from modeldeck.core.config import config
+from modeldeck.core.config import config_file
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.cli.output import Output
@@ -27,7 +27,7 @@ async def serve(port: int | None, *, json: bool, verbose: bool) -> None:
 
     out = Output(json=json)
     paths = locate()
-    settings, problems = config.load(paths.config_file)
+    settings, problems = config_file.load(paths.config_file)
     if port is not None:
         settings = replace(settings, api=replace(settings.api, port=port))
     for problem in problems:
@@ -63,12 +63,12 @@ async def stop_there(client: Client, out: Output) -> None:
     out.line("The core has ended.")
 
 
-async def demo_headless(port: int | None, *, json: bool) -> None:
-    """Serve the demo until a signal."""
+async def demo_headless(port: int | None, rate_bytes_per_s: int, *, json: bool) -> None:
+    """Serve the demo until a signal; its hub serves each connection at this rate."""
     from modeldeck.core.demo.session import session
 
     out = Output(json=json)
-    async with session(port) as running:
+    async with session(port, rate_bytes_per_s=rate_bytes_per_s) as running:
         out.record(running.ready)
         out.line(f"The demo's core answers on {running.ready.url}")
         out.line(f"and its hub on {running.hub.url}. ctrl-C ends both and removes what they hold.")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeldeck.core.client.connection import OTHER_VERSION
+from modeldeck.core.client.answers import OTHER_VERSION
 from modeldeck.core.errors import DeckError, EngineFailed, InvalidRequest, TimedOut
 from modeldeck.core.remote.printable import clean
 from modeldeck.core.schema import InstanceState
 from modeldeck.core.schema.errors import from_info
 from modeldeck.core.schema.state import EVENTS
+from modeldeck.tui.cli.runner import discard_output
 from modeldeck.tui.text import records
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ async def events(client: Client, out: Output, only: Collection[str], max_hz: flo
             try:
                 print(clean(text) if out.terminal else text, flush=True)
             except BrokenPipeError:
-                # The reader has closed the pipe. Flushing the rest at exit must not fail.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                discard_output()
                 return
 
 

@@ -42,18 +42,32 @@ def verify(targets: tuple[str, ...], json: bool) -> None:
 @click.option("--partials", is_flag=True, help="Only partial files.")
 @click.option("--orphans", is_flag=True, help="Only blobs that no revision needs.")
 @click.option("--detached", is_flag=True, help="Only revisions that no branch is at any more.")
+@click.option("--prefixes", is_flag=True, help="Only conversations that engines saved.")
 @YES
 @DRY_RUN
 def prune(
-    partials: bool, orphans: bool, detached: bool, yes: bool, dry_run: bool, json: bool
+    partials: bool,
+    orphans: bool,
+    detached: bool,
+    prefixes: bool,
+    yes: bool,
+    dry_run: bool,
+    json: bool,
 ) -> None:
-    """Delete unneeded files: partial files, blobs, revisions that no branch is at any more."""
+    """Delete unneeded files: partial files, blobs, revisions that no branch is at any more.
+
+    Conversations that engines saved (`runtime.prefix_cache_disk_bytes`) are of use until then: they
+    go with --prefixes only, and are read anew when they go on.
+    """
     from modeldeck.core.schema import CacheSelection
     from modeldeck.tui.cli.actions import cache as cache_actions
 
-    every = not (partials or orphans or detached)
+    every = not (partials or orphans or detached or prefixes)
     what = CacheSelection(
-        partials=partials or every, orphans=orphans or every, detached=detached or every
+        partials=partials or every,
+        orphans=orphans or every,
+        detached=detached or every,
+        prefixes=prefixes,
     )
     with_client(
         lambda client, out: cache_actions.prune(client, out, what, yes=yes, dry_run=dry_run),
@@ -80,7 +94,7 @@ def rm(targets: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: bo
 
 @click.command(cls=ExampleCommand, example="modeldeck undo")
 @click.argument("id", required=False)
-@click.option("--list", "listed", is_flag=True, help="Show what can be taken back, newest first.")
+@click.option("--list", "listed", is_flag=True, help="Show what can be undone, newest first.")
 def undo(id: str | None, listed: bool, json: bool) -> None:
     """Undo the last cancel or removal, or the one with this ID.
 

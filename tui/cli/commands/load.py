@@ -15,22 +15,57 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ContextParam(click.ParamType[int]):
+class LimitedParam(click.ParamType[int]):
+    """A whole number within the limits of a load option."""
+
+    name = "number"
+
+    def __init__(self, option: str) -> None:
+        """`option` is the name of the field in `LoadOptions`."""
+        self._option = option
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """The number."""
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return int(self.within(number, param, ctx))
+
+    def within(
+        self, number: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """A number; fails in words for one that no model can take."""
+        from modeldeck.core.config.load_options import LIMITS  # not for `--help`
+
+        low, high = LIMITS[self._option]
+        if not low <= number <= high:
+            self.fail(f"{number:,} is not from {low:,.0f} to {high:,.0f}.", param, ctx)
+        return number
+
+
+class ContextParam(LimitedParam):
     """A context length, or `fit`: the largest that has room."""
 
     name = "tokens"
     FIT = 0
 
+    def __init__(self) -> None:
+        super().__init__("context_length")
+
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """In tokens; `FIT` for what fits."""
-        text = str(value).strip().lower()
-        if text == "fit":
+        from modeldeck.tui.text.parse import tokens
+
+        if str(value).strip().lower() == "fit":
             return self.FIT
-        if not text.isdigit():
-            self.fail(f"{value!r} is neither a number of tokens nor `fit`.", param, ctx)
-        return int(text)
+        if (count := tokens(str(value))) is None:
+            self.fail(f"{value!r} is neither a number of tokens, as 16k, nor `fit`.", param, ctx)
+        return int(self.within(count, param, ctx))
 
 
 class IdleTimeParam(click.ParamType[float]):
@@ -45,9 +80,10 @@ class IdleTimeParam(click.ParamType[float]):
         if str(value).strip().lower() == "never":
             return 0.0
         try:
-            return float(str(value))
+            seconds = float(str(value))
         except ValueError:
             self.fail(f"{value!r} is neither a number of seconds nor `never`.", param, ctx)
+        return LimitedParam("idle_ttl_s").within(seconds, param, ctx)
 
 
 def load_options(command: F) -> F:
@@ -57,23 +93,29 @@ def load_options(command: F) -> F:
         (
             click.option("--context", "-c", "context_length", type=ContextParam(), metavar="TOKENS",
                          help="Context length; `fit`: the largest that has room."),
-            click.option("--parallel", type=int, metavar="N",
+            click.option("--parallel", type=LimitedParam("parallel"), metavar="N",
                          help="Requests answered at once, 1 to 16; they share the context."),
-            click.option("--cache-tokens", type=int, metavar="TOKENS",
+            click.option("--cache-tokens", type=LimitedParam("cache_tokens"), metavar="TOKENS",
                          help="Tokens they share, instead of the context length."),
             click.option("--engine", type=click.Choice(["llama.cpp", "mlx"]),
                          help="Load it with this engine."),
-            click.option("--gpu-layers", type=int, metavar="N", help="Layers on the GPU; -1: all."),
+            click.option("--gpu-layers", type=LimitedParam("gpu_layers"), metavar="N",
+                         help="Layers on the GPU; -1: all."),
             click.option("--kv-cache-type", type=kinds, help="Type of the KV cache."),
             click.option("--flash-attention/--no-flash-attention", default=None),
-            click.option("--threads", type=int, metavar="N", help="Threads of the engine."),
-            click.option("--batch-size", type=int, metavar="N", help="Tokens per prompt step."),
+            click.option("--threads", type=LimitedParam("threads"), metavar="N",
+                         help="Threads of the engine."),
+            click.option("--batch-size", type=LimitedParam("batch_size"), metavar="N",
+                         help="Tokens per prompt step."),
             click.option("--mmap/--no-mmap", default=None, help="Map the file, or read it."),
             click.option("--mlock/--no-mlock", default=None, help="Keep the weights in memory."),
             click.option("--lora", "loras", multiple=True, metavar="PATH[:SCALE]",
                          help="Lay an adapter over the weights; several are laid in order."),
+            click.option("--vision/--no-vision", default=None,
+                         help="With its projector, for images and audio, or without."),
             click.option("--draft-model", metavar="MODEL", help="A small one that guesses ahead."),
-            click.option("--draft-tokens", type=int, metavar="N", help="Tokens it guesses."),
+            click.option("--draft-tokens", type=LimitedParam("draft_tokens"), metavar="N",
+                         help="Tokens it guesses."),
             click.option("--idle-ttl", "idle_ttl_s", type=IdleTimeParam(), metavar="SECONDS",
                          help="Unload after this long without a request; 0 or never: keep it."),
             click.option("--pin/--no-pin", "pinned", default=None,
@@ -97,7 +139,8 @@ def options_of(given: dict[str, Any]) -> LoadOptions:
 
 @click.command(
     cls=ExampleCommand,
-    example="modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8192\n"
+    example="modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8k --save\n"
+    "modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16k --reload\n"
     "modeldeck load Qwen/Qwen3-0.6B-GGUF:Q8_0 --dry-run",
 )
 @click.argument("model")
@@ -108,27 +151,68 @@ def options_of(given: dict[str, Any]) -> LoadOptions:
     "--make-room/--no-make-room", default=None, help="Unload idle models where there is no room."
 )
 @click.option("--force", is_flag=True, help="Load even when it does not seem to fit.")
+@click.option("--reload", is_flag=True, help="If it is loaded with other options: load it anew.")
+@click.option("--yes", "-y", is_flag=True, help="With --reload: end its answers unasked.")
+@click.option("--save", is_flag=True, help="Save these options as the defaults of MODEL.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show what it would do, load nothing.")
 def load(
     model: str,
     fresh: bool,
     make_room: bool | None,
     force: bool,
+    reload: bool,
+    yes: bool,
+    save: bool,
     dry_run: bool,
     json: bool,
     **given: Any,
 ) -> None:
     """Load MODEL and show the memory it takes. ctrl-C calls the load off.
 
-    What is not said is as the last time this model was loaded, else as the configuration has it.
+    What is not said is as the last time this model was loaded, else as it was saved, else as the
+    configuration has it. A reload keeps what is not said as it is loaded.
     """
-    from modeldeck.tui.cli.actions import models as model_actions
+    from modeldeck.tui.cli.actions import load as load_actions
 
-    how = {"fresh": fresh, "force": force}
+    how = {"fresh": fresh, "force": force, "reload": reload}
     if make_room is not None:
         how["make_room"] = make_room
-    act = model_actions.plan_load if dry_run else model_actions.load
-    with_client(lambda client, out: act(client, out, model, options_of(given), **how), json=json)
+    options = options_of(given)
+    if save and dry_run:
+        raise click.UsageError("--dry-run saves nothing.")
+    if yes and not reload:
+        raise click.UsageError("--yes is about --reload.")
+    if dry_run:
+        with_client(
+            lambda client, out: load_actions.plan_load(client, out, model, options, **how),
+            json=json,
+        )
+        return
+    with_client(
+        lambda client, out: load_actions.load(
+            client, out, model, options, save=save, yes=yes, **how
+        ),
+        json=json,
+    )
+
+
+@click.command(
+    cls=ExampleCommand,
+    example="modeldeck defaults Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 8k\n"
+    "modeldeck defaults Qwen/Qwen3-0.6B-GGUF:Q8_0 --forget",
+)
+@click.argument("model")
+@load_options
+@click.option("--forget", is_flag=True, help="Remove what is saved.")
+def defaults(model: str, forget: bool, json: bool, **given: Any) -> None:
+    """Show the load options that are saved for MODEL; those that are given are saved first."""
+    from modeldeck.tui.cli.actions import load as load_actions
+
+    options = options_of(given)
+    with_client(
+        lambda client, out: load_actions.defaults(client, out, model, options, forget=forget),
+        json=json,
+    )
 
 
 @click.command(cls=ExampleCommand, example="modeldeck unload --all")
@@ -155,4 +239,4 @@ def ps(history: bool, json: bool) -> None:
     with_client(model_actions.history if history else model_actions.ps, json=json)
 
 
-COMMANDS: tuple[click.Command, ...] = (load, unload, ps)
+COMMANDS: tuple[click.Command, ...] = (load, defaults, unload, ps)

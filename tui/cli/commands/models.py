@@ -1,14 +1,11 @@
-"""The commands about models: find, download and delete them, and ask one."""
+"""The commands about models: find, download and delete them."""
 
 from __future__ import annotations
-
-import sys
-from typing import Any
 
 import click
 
 from modeldeck.tui.cli.command import ExampleCommand, with_client
-from modeldeck.tui.cli.commands.load import load_options, options_of
+from modeldeck.tui.cli.commands.load import LimitedParam
 
 
 @click.command(cls=ExampleCommand, example="modeldeck ls qwen")
@@ -39,9 +36,14 @@ def search(words: tuple[str, ...], limit: int | None, json: bool) -> None:
 
 @click.command(cls=ExampleCommand, example="modeldeck fit Qwen/Qwen3-0.6B-GGUF:Q8_0 -c 16384")
 @click.argument("model")
-@click.option("--context", "-c", type=int, metavar="TOKENS", help="Context length.")
+@click.option(
+    "--context", "-c", type=LimitedParam("context_length"), metavar="TOKENS", help="Context length."
+)
 def fit(model: str, context: int | None, json: bool) -> None:
-    """Say whether MODEL fits the memory that is free now, downloaded or not."""
+    """Say whether MODEL fits the memory that is free now, downloaded or not.
+
+    Exit code 0: it fits, if tightly. 5: it does not. 6: the Hub cannot be asked. 4: not known.
+    """
     from modeldeck.tui.cli.actions import models as model_actions
 
     with_client(lambda client, out: model_actions.fit(client, out, model, context), json=json)
@@ -73,6 +75,17 @@ def pull(
         )
 
 
+@click.command(cls=ExampleCommand, example="modeldeck outdated && modeldeck pull qwen3-8b")
+def outdated(json: bool) -> None:
+    """Ask the Hub which models have newer files. `pull` gets them; the old ones stay till pruned.
+
+    Exit code 0, also where there are none. 6: the Hub cannot be asked.
+    """
+    from modeldeck.tui.cli.actions import models as model_actions
+
+    with_client(model_actions.outdated, json=json)
+
+
 @click.command(cls=ExampleCommand, example="modeldeck rm Qwen/Qwen3-0.6B-GGUF:Q8_0")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -90,49 +103,4 @@ def rm(models: tuple[str, ...], yes: bool, force: bool, dry_run: bool, json: boo
     )
 
 
-@click.command(
-    name="run",
-    cls=ExampleCommand,
-    example='modeldeck run Qwen/Qwen3-0.6B-GGUF:Q8_0 "Why is the sky blue?"',
-)
-@click.argument("model")
-@click.argument("prompt", required=False)
-@click.option("--system", help="A system prompt.")
-@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Length of the answer.")
-@click.option("--temperature", type=click.FloatRange(0), metavar="T", help="0: always the same.")
-@click.option("--seed", type=int, metavar="N", help="Seed of the sampling.")
-@click.option("--think/--no-think", default=None, help="Think before the answer, or do not.")
-@load_options
-def run_(
-    model: str,
-    prompt: str | None,
-    system: str | None,
-    max_tokens: int | None,
-    temperature: float | None,
-    seed: int | None,
-    think: bool | None,
-    json: bool,
-    **given: Any,
-) -> None:
-    """Ask MODEL something, loading it first where it is not. PROMPT may come from a pipe."""
-    from modeldeck.core.schema import GenerateRequest
-    from modeldeck.tui.cli.actions import chat
-
-    if prompt is None:
-        if sys.stdin.isatty():
-            raise click.UsageError("No prompt: give one, or pipe one in.")
-        prompt = sys.stdin.read()
-    request = GenerateRequest(
-        messages=chat.question(prompt, system),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        thinking=think,
-    )
-    with_client(
-        lambda client, out: chat.run(client, out, model, request, options_of(given)),
-        json=json,
-    )
-
-
-COMMANDS = (ls, search, fit, pull, rm, run_)
+COMMANDS = (ls, search, fit, pull, outdated, rm)

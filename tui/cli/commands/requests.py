@@ -9,11 +9,12 @@ from modeldeck.tui.cli.command import ExampleCommand, with_client
 
 @click.group(
     invoke_without_command=True,
-    epilog="\b\nExample:\n  modeldeck requests\n  modeldeck requests cancel 5f3a9c0e7d12",
+    epilog="\b\nExample:\n  modeldeck requests --watch\n  modeldeck requests cancel 5f3a9c0e7d12",
 )
 @click.option("--json", is_flag=True, help="Answer in JSON, one document per line.")
+@click.option("--watch", is_flag=True, help="Go on, with a line for each change, until ctrl-C.")
 @click.pass_context
-def requests(context: click.Context, json: bool) -> None:
+def requests(context: click.Context, json: bool, watch: bool) -> None:
     """List requests to models: who asks, how far each is, and the last that ended.
 
     What is asked and answered is not recorded.
@@ -21,7 +22,7 @@ def requests(context: click.Context, json: bool) -> None:
     if context.invoked_subcommand is None:
         from modeldeck.tui.cli.actions import requests as request_actions
 
-        with_client(request_actions.show, json=json)
+        with_client(request_actions.watch if watch else request_actions.show, json=json)
 
 
 @requests.command(cls=ExampleCommand, example="modeldeck requests cancel 5f3a9c0e7d12")

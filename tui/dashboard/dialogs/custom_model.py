@@ -36,8 +36,8 @@ TYPING_S = 0.3
 """Seconds without typing after which the name is checked."""
 
 FIELDS = (
-    ("unique", "from", FORMS),
-    ("name", "name", "what the list calls it; empty for the name of the files"),
+    ("unique", "from", "owner/repo:VARIANT, or a path"),
+    ("name", "name", "as the list shows it; empty: the name of the files"),
     ("version", "version", "any words"),
     ("description", "description", "any words"),
 )
@@ -83,7 +83,7 @@ class CustomForm(ModalScreen[Model | None]):
                 yield Input(fmt.clean(value), placeholder=hint, compact=True, id=f"custom-{name}")
             yield Static(id="custom-check", markup=False)
             yield Static(
-                Text("enter saves   up and down go from field to field   esc leaves"),
+                Text("enter save   ↑ ↓ another field   esc leave", no_wrap=True),
                 markup=False,
             )
 

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.theme import Theme
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Static
 
 from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 
 if TYPE_CHECKING:
     from modeldeck.tui.dashboard.interface import DashboardInterface
@@ -29,18 +30,18 @@ class ThemePicker(ModalScreen[str | None]):
     ThemePicker { align: right middle; background: transparent; }
     ThemePicker #themes { width: 36; max-width: 100%; height: auto; max-height: 100%;
                           background: $surface; border: round $primary; padding: 0 1; }
-    ThemePicker OptionList { height: auto; max-height: 1fr; background: $surface; border: none;
-                             padding: 0; scrollbar-size-vertical: 1; }
-    ThemePicker OptionList:focus { border: none; background-tint: transparent 0%; }
     ThemePicker #keys { color: $text-muted; height: auto; }
     """
 
     BINDINGS = [  # noqa: RUF012 (Textual reads it from the class)
         Binding("escape,q,ctrl+t", "leave", "leave it as it was"),
-        Binding("j", "move('down')", "down", show=False),
-        Binding("k", "move('up')", "up", show=False),
-        Binding("g", "move('first')", "first", show=False),
-        Binding("G", "move('last')", "last", show=False),
+        Binding("enter", "choose", "use", show=False),
+        Binding("j,down", "move(1)", "down", show=False),
+        Binding("k,up", "move(-1)", "up", show=False),
+        Binding("pagedown,ctrl+d", "move(8)", "page down", show=False),
+        Binding("pageup,ctrl+u", "move(-8)", "page up", show=False),
+        Binding("g,home", "move(-1000)", "first", show=False),
+        Binding("G,end", "move(1000)", "last", show=False),
     ]
 
     def __init__(
@@ -52,26 +53,44 @@ class ThemePicker(ModalScreen[str | None]):
         self._left_out = len(themes) - len(self._themes)
         self._problems = problems
         self._before = ""
+        self._at = 0
+        self._first = 0
+        """First theme that is shown."""
+        self._room = 1
 
     def compose(self) -> ComposeResult:
         """The themes with their colours, and the keys."""
         with Vertical(id="themes"):
-            yield OptionList(*(Option(self._row(theme), theme.name) for theme in self._themes))
+            yield TextLines(id="theme-rows")
             yield Static(self._words(), id="keys", markup=False)
 
     def on_mount(self) -> None:
         """Put the cursor on the current theme."""
         self._before = self.app.theme
         names = [theme.name for theme in self._themes]
-        options = self.query_one(OptionList)
-        options.highlighted = names.index(self._before) if self._before in names else 0
-        options.focus()
+        self._at = names.index(self._before) if self._before in names else 0
+        self._draw()
 
-    def _row(self, theme: Theme) -> Text:
+    def on_resize(self) -> None:
+        """Draw for the new height."""
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw the themes around the cursor, as many as there is room for."""
+        keys = self._words().count("\n") + 1
+        self._room = max(1, self.app.size.height - keys - 2)
+        last = max(0, len(self._themes) - self._room)
+        self._first = min(max(self._first, self._at - self._room + 1), self._at, last)
+        shown = self._themes[self._first : self._first + self._room]
+        rows = [self._row(theme, cursor=theme is self._themes[self._at]) for theme in shown]
+        self.query_one("#theme-rows", TextLines).show(rows)
+
+    def _row(self, theme: Theme, *, cursor: bool) -> Text:
         """Name, kind, and six colours of a theme."""
-        block = cast("DashboardInterface", self.app).glyphs.full
+        glyphs = cast("DashboardInterface", self.app).glyphs
+        block, sign = glyphs.full, glyphs.cursor if cursor else " "
         inks = ink(theme.to_color_system().generate())
-        row = Text(f"{theme.name:<16}")
+        row = Text(f"{sign} {theme.name:<14} ", "bold" if cursor else "")
         row.append(f"{'dark' if theme.dark else 'light':<6}" if not theme.ansi else "own   ", "dim")
         for name in SWATCHES:
             row.append(block, getattr(inks, name))
@@ -85,21 +104,29 @@ class ThemePicker(ModalScreen[str | None]):
             words.append(f"{len(self._problems)} could not be read: see Log")
         return "\n".join(words)
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Preview the theme."""
-        if event.option.id is not None:
-            self.app.theme = event.option.id
+    def action_move(self, by: int) -> None:
+        """Move the cursor, and preview the theme."""
+        if self._themes:
+            self._at = max(0, min(self._at + by, len(self._themes) - 1))
+            self.app.theme = self._themes[self._at].name
+            self._draw()
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Close with the chosen theme."""
-        self.dismiss(event.option.id)
+    def action_choose(self) -> None:
+        """Close with the theme under the cursor."""
+        self.dismiss(self._themes[self._at].name if self._themes else None)
+
+    def on_click(self, event: events.Click) -> None:
+        """Preview the theme that was clicked; a second click chooses it."""
+        rows = self.query_one("#theme-rows", TextLines)
+        x, y = int(event.screen_x), int(event.screen_y)
+        place = y - rows.region.y + self._first
+        if rows.region.contains(x, y) and place < len(self._themes):
+            if place == self._at:
+                self.action_choose()
+            else:
+                self.action_move(place - self._at)
 
     def action_leave(self) -> None:
         """Restore the old theme."""
         self.app.theme = self._before
         self.dismiss(None)
-
-    def action_move(self, where: str) -> None:
-        """Move the cursor."""
-        options = self.query_one(OptionList)
-        getattr(options, f"action_{'cursor_' if where in ('up', 'down') else ''}{where}")()

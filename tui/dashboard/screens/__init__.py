@@ -46,4 +46,7 @@ FLEET = LazyScreen("fleet", "Fleet")
 DISK = LazyScreen("disk", "Disk", under="memory")
 """The cache, row by row; Memory shows it as one line."""
 
-ALL = (*VIEWS, FLEET, DISK)
+REQUESTS = LazyScreen("requests", "Requests", under="memory")
+"""Requests to models, one by one; Memory shows the live ones."""
+
+ALL = (*VIEWS, FLEET, DISK, REQUESTS)

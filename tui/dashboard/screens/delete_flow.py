@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import CacheSelection, DeletionPlan
 from modeldeck.tui.dashboard.interface import DashboardInterface
-from modeldeck.tui.text import records
+from modeldeck.tui.dashboard.messages import severity_of
+from modeldeck.tui.dashboard.questions import QuestionItem, QuestionWarning, YesNoQuestion
+from modeldeck.tui.text import deletions
+from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.model_names import row_name
+
+if TYPE_CHECKING:
+    from modeldeck.core.schema.state import State
+
+NOTHING_DELETED = "Cancelled: nothing was deleted."
+
+_busy: WeakSet[DashboardInterface] = WeakSet()
+"""Dashboards on which a deletion is planned or asked about: a second `x` then does nothing."""
 
 
 async def delete(
@@ -18,29 +32,99 @@ async def delete(
     Args:
         dashboard: Shows the plan, the receipt, and errors.
         what: The part of the cache to delete.
-        title: First line of the plan.
+        title: What is done, such as `Prune leftover partial files.`; for models it is made here.
         nothing: Notice where there is nothing to delete.
     """
-    client = dashboard.link.client
+    if dashboard in _busy:
+        return False
+    _busy.add(dashboard)
     try:
-        plan = await client.plan_deletion(what)
+        plan = await dashboard.link.client.plan_deletion(what)
         if not plan.delete:
             dashboard.say(nothing)
             return False
-        if not await dashboard.confirm(lines(plan, title), "deletes them"):
+        if what.models:
+            title = f"Delete the files of {subject(plan, dashboard.state)}."
+        if await dashboard.ask_question(question(plan, title, dashboard.state)) is None:
             return False
-        receipt = await client.delete_cached(what, force=bool(plan.blocked))
     except DeckError as error:
-        dashboard.say(str(error), "error")
+        dashboard.say(str(error), severity_of(error))
         return False
-    for words in records.deleted(receipt):
-        dashboard.say(words, "error" if receipt.failed else "done")
+    finally:
+        _busy.discard(dashboard)
+    return await _execute(dashboard, what, plan, title)
+
+
+async def _execute(
+    dashboard: DashboardInterface, what: CacheSelection, plan: DeletionPlan, title: str
+) -> bool:
+    done = _past(title)
+    if what.models:
+        done = f"Deleted {subject(plan, dashboard.state, marked='')}"
+    try:
+        receipt = await dashboard.link.client.delete_cached(what, force=bool(plan.blocked))
+    except DeckError as error:
+        dashboard.say(str(error), severity_of(error))
+        return False
+    words = " ".join(line.strip() for line in deletions.deleted(receipt, done))
     if receipt.undo is not None:
-        dashboard.say(f"No data was lost: {dashboard.key_of('app.undo')} undoes it.")
+        words += f". No data was lost: {dashboard.key_of('app.undo')} undoes it."
+    dashboard.say(words, "error" if receipt.failed else "done")
     return True
 
 
-def lines(plan: DeletionPlan, title: str) -> list[str]:
-    """Lines of a deletion plan for the prompt; reasons against it come first."""
-    against = [f"In use: {reason}" for reason in plan.blocked]
-    return [title, *against, *records.plan(replace(plan, blocked=()))]
+def _past(title: str) -> str:
+    """A title as a receipt: `Prune partial files.` becomes `Pruned partial files`."""
+    verb, _, rest = title.rstrip(".").partition(" ")
+    return f"{verb}d {rest}"
+
+
+def subject(plan: DeletionPlan, state: State | None, marked: str = "marked ") -> str:
+    """The models of a plan: one by the name of its row, several by their count."""
+    if len(plan.model_ids) != 1:
+        return fmt.number(len(plan.model_ids), f"{marked}model")
+    return row_name(plan.model_ids[0], "1 model", state.models if state else {})
+
+
+def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuestion:
+    """The question about a plan."""
+    made = deletions.files(plan)
+    size = fmt.size(plan.freed_bytes)
+    return YesNoQuestion(
+        title=f"{title.rstrip('.')}: {deletions.comes_back(plan)}.",
+        warnings=_warnings(plan, state),
+        items=tuple(
+            QuestionItem(text=file.text, name=file.name, note=file.note, path=file.path)
+            for file in made.files
+        ),
+        more=made.more,
+        verb=f"delete {size}" if plan.freed_bytes else "delete",
+        word="Delete?",
+        cancelled=NOTHING_DELETED,
+        subject=_still_there(plan, state),
+    )
+
+
+def _warnings(plan: DeletionPlan, state: State | None) -> tuple[QuestionWarning, ...]:
+    models = state.models if state else {}
+    found = []
+    for gone in plan.unloads:
+        name = row_name(gone.model_id, gone.unique, models)
+        is_draft = gone.model_id not in plan.model_ids
+        text, short = deletions.unloaded_first(gone, name, is_draft=is_draft)
+        found.append(QuestionWarning(text=text, short=short))
+    if not found:  # a core before this field names only the reasons
+        found = [
+            QuestionWarning(text=f"{reason}: it is unloaded first.") for reason in plan.blocked
+        ]
+    return tuple(found)
+
+
+def _still_there(plan: DeletionPlan, state: State | None) -> Callable[[State], bool] | None:
+    """Whether one of the models that had files when it was asked about still has some."""
+    had = [
+        id for id in plan.model_ids if state and id in state.models and state.models[id].downloaded
+    ]
+    if not had:
+        return None
+    return lambda now: any(id in now.models and now.models[id].downloaded for id in had)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rich.text import Text
 from textual import events, on
 
 from modeldeck.core.errors import DeckError
-from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.messages import severity_of
+from modeldeck.tui.dashboard.screens.filtered_view import FilteredView
 from modeldeck.tui.dashboard.theme import ThemeStyles, ink
+from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.model_names import title_of_unique
+from modeldeck.tui.text.records import stands
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -62,18 +66,25 @@ class TableParts(Generic[RowT, ItemT]):
     """Draw the details of the row under the cursor."""
     open_row: Callable[[], None] | None = None
     """Show more about the row under the cursor, or hide it again; None: there is no more."""
+    order: KeptOrder[Any] | None = None
+    """Sorts its rows by the chosen column; None where the screen sorts them in its own way."""
 
 
-class TableView(View, Generic[RowT, ItemT]):
-    """Base of the screens Downloads, Memory and Disk."""
+class TableView(FilteredView, Generic[RowT, ItemT]):
+    """Base of the screens Downloads, Memory, Requests and Disk."""
 
     DEFAULT_CSS = """
     TableView { padding: 0 1; }
+    TableView.filtered > FilterLine { display: block; }
+    TableView.filtered > #head { padding: 0 0 0 2; }
+    TableView.low.filtered > #head { display: none; }
     """
 
     def __init__(self, parts: TableParts[RowT, ItemT], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._table_parts = parts
+        self._sorted_by = ("", False)
+        """The column and the direction that rows were last sorted by."""
 
     def on_mount(self) -> None:
         """Redraw when the theme changes."""
@@ -97,18 +108,45 @@ class TableView(View, Generic[RowT, ItemT]):
         return [Text("waiting for the core", self.inks.muted)]
 
     def redraw(self) -> None:
-        """Draw, if the screen is visible."""
-        if self.display:
+        """Draw, if the screen is visible, and none of it is being removed."""
+        if self.display and self.query(Table):
             self._table_parts.draw()
 
     def activated(self) -> None:
-        """Give the focus to the table."""
+        """Sort the rows anew, and give the focus to the table."""
+        if self._table_parts.order is not None:
+            self._table_parts.order.forget()
         self.redraw()
         self.table.focus()
 
     def on_resize(self, event: events.Resize) -> None:
         """Drop blank lines on a low terminal."""
         self.set_class(event.size.height < LOW, "low")
+        self.redraw()
+
+    # Order and filter
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the rows are in the order of a column that was chosen."""
+        return self.table.choice.sort in self.table.arrangement.sortable
+
+    def in_order(self, rows: Sequence[A]) -> Sequence[A]:
+        """Rows by the chosen column; as they are without one."""
+        order = self._table_parts.order
+        return rows if order is None else order.sort(rows, self.table.choice)
+
+    def columns_chosen(self, table: Table[Any]) -> None:
+        """Show another order from its first row."""
+        self.redraw()
+        order = (table.choice.sort, table.choice.reverse)
+        if order != self._sorted_by:
+            self._sorted_by = order
+            self.table.action_first()
+
+    def rows_filtered(self) -> None:
+        """Draw the rows that pass the filter, with its words marked."""
+        self.table.arrangement.mark(self.filter_words)
         self.redraw()
 
     @on(Table.Highlighted)
@@ -126,20 +164,27 @@ class TableView(View, Generic[RowT, ItemT]):
     def selected(self, applies: Callable[[ItemT], bool], verb: str) -> list[ItemT]:
         """Selected items (marked, or under the cursor) that the action applies to.
 
-        Shows a notice where items are selected and the action applies to none of them.
+        Says so where items are selected and the action applies to none of them.
         """
         row_items = map(self._table_parts.item_of, self.table.marked)
         items = list({item.id: item for item in row_items}.values())
         found = [item for item in items if applies(item)]
         if items and not found:
             first = items[0]
-            self.dashboard.say(f"{first.unique} is {first.state}: there is nothing to {verb}.")
+            self.dashboard.say(
+                f"{self.name_of(first)} {stands(first.state)}: there is nothing to {verb}.",
+                "refused",
+            )
         return found
+
+    def name_of(self, item: ListedItem) -> str:
+        """The name of an item, as its row shows it."""
+        return title_of_unique(item.unique, self.state.models if self.state else {})
 
     def named(self, items: Sequence[ListedItem]) -> str:
         """One item by its name, several by their count."""
         if len(items) == 1:
-            return items[0].unique
+            return self.name_of(items[0])
         return fmt.number(len(items), self._table_parts.noun)
 
     def each(
@@ -161,9 +206,9 @@ class TableView(View, Generic[RowT, ItemT]):
             done = [result for result in results if not isinstance(result, DeckError)]
             if done:
                 self.dashboard.say(receipt(done), "done")
-            errors = (str(result) for result in results if isinstance(result, DeckError))
-            for error in dict.fromkeys(errors):
-                self.dashboard.say(error, "error")
+            errors = {str(result): result for result in results if isinstance(result, DeckError)}
+            for text, error in errors.items():
+                self.dashboard.say(text, severity_of(error))
 
         if items:
             self.table.unmark()

@@ -83,7 +83,10 @@ class History:
     def values(self, now: float, cells: int) -> list[float | None]:
         """Recent values reduced to at most `cells`, the newest last; None where unknown."""
         each = -(-self._length // max(1, cells))
-        count = self._length // each
+        return self.recent(now, self._length // each, each)
+
+    def recent(self, now: float, count: int, each: int) -> list[float | None]:
+        """The last `count` values, each the largest of `each` slots; None where unknown."""
         last = int(now // self._slot_s) // each
         found: dict[int, float] = {}
         for number, value in self._slots:

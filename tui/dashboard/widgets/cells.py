@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.cells import cell_len
@@ -12,9 +13,20 @@ from rich.text import Text
 from textual.strip import Strip
 
 from modeldeck.tui.dashboard.widgets.columns import ColumnSlot
+from modeldeck.tui.text import filter_language
 from modeldeck.tui.text import format as fmt
 
-Cell = str | Text | tuple[Text, ...]
+
+@dataclass(frozen=True, slots=True)
+class MatchedText:
+    """Plain text in which the words of a filter are marked."""
+
+    text: str
+    words: tuple[str, ...]
+    style: Style
+
+
+Cell = str | Text | MatchedText | tuple[Text, ...]
 """Content of a cell: plain text, which is cleaned and cut here, or styled text that is clean; or
 alternatives, of which the first one that fits is shown, else the last."""
 
@@ -26,7 +38,12 @@ def text(cell: Cell, slot: ColumnSlot) -> Text:
     if isinstance(cell, Text):
         return cell
     shorten = fmt.squeeze if slot.column.grow else fmt.cut
-    return Text(shorten(fmt.clean(cell), slot.width))
+    if isinstance(cell, str):
+        return Text(shorten(fmt.clean(cell), slot.width))
+    found = Text(shorten(fmt.clean(cell.text), slot.width))
+    for start, end in filter_language.spans(found.plain, cell.words):
+        found.stylize(cell.style, start, end)
+    return found
 
 
 def row(parts: Iterable[tuple[ColumnSlot, Text]], style: Style) -> Iterator[Segment]:

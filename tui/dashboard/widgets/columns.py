@@ -62,6 +62,13 @@ def arrange(columns: Sequence[Column], width: int) -> tuple[ColumnSlot, ...]:
     return tuple(slots)
 
 
+def widest(columns: Sequence[Column]) -> int:
+    """Width in cells that columns can use: growing ones as far as they have enough."""
+    return _taken(columns) + sum(
+        column.most - column.width for column in columns if column.grow and column.most != UNBOUND
+    )
+
+
 def _grown(columns: Sequence[Column], spare: int) -> list[int]:
     """Widths after the growing columns shared the remaining, or missing, cells."""
     widths = [column.width for column in columns]

@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from modeldeck.core.runtime.engines.answer_writer import AnswerWriter
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.llama.batch import Logits, Tokens
+from modeldeck.core.runtime.engines.llama.media_reader import RequestMedia
+from modeldeck.core.runtime.engines.llama.media_tokens import MediaRun, text_tokens
 from modeldeck.core.runtime.engines.llama.sampler import SamplerChain
-from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.process.messages import AnswerDone
+from modeldeck.core.runtime.text.answer_writer import AnswerWriter
+from modeldeck.core.runtime.text.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.schema import GenerateRequest
 
 PIECE_BYTES = 64
@@ -73,8 +75,9 @@ class SlotAnswer:
         self,
         number: int,
         request: GenerateRequest,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | Tokens,
         *,
+        media: RequestMedia | None = None,
         limit: int,
         guesses: int,
         stop_loops: bool,
@@ -90,6 +93,7 @@ class SlotAnswer:
             number: Its command.
             request: The request.
             prompt: The tokens of its prompt.
+            media: The images and recordings in it, which `close` frees.
             limit: Largest number of tokens of the answer.
             guesses: Tokens that a draft model guesses at a time.
             stop_loops: Whether the answer is cut when it repeats itself without end.
@@ -127,12 +131,26 @@ class SlotAnswer:
         self._bounds = bounds
         self._resources = ExitStack()
         self._resources.enter_context(sampler)
-        sampler.accept_prompt(prompt)
+        sampler.accept_prompt(prompt if isinstance(prompt, Sequence) else text_tokens(prompt))
+        self.media = media
+        """The images and recordings in its prompt; None where there are none."""
+        if media is not None:
+            self._resources.callback(media.close)
 
     @property
     def tokens(self) -> Tokens:
         """The tokens of prompt and answer."""
         return self.text[: self.length]
+
+    def media_at(self, place: int) -> MediaRun | None:
+        """The piece of an image or a recording that begins at this place of the text, if any."""
+        runs = self.media.runs if self.media is not None else ()
+        return next((run for run in runs if run.start == place), None)
+
+    def text_end(self, place: int) -> int:
+        """Where the tokens of text that begin at a place end: at an image, or at the very end."""
+        runs = self.media.runs if self.media is not None else ()
+        return next((run.start for run in runs if run.start >= place), self.length)
 
     @property
     def writing(self) -> bool:

@@ -98,8 +98,8 @@ class TokenBatch:
         tokens[row], positions[row] = token, position
         sequences[row], outputs[row] = self._addresses[sequence], 0
 
-    def evaluate(self) -> int:
-        """Evaluate the rows; returns what `llama_decode` does.
+    def evaluate(self, *, encode: bool = False) -> int:
+        """Evaluate the rows; returns what `llama_decode`, or `llama_encode`, does.
 
         The last row has logits also where none is asked for, in the middle of a prompt: Chameleon
         aborts without any, and llama.cpp keeps a further graph for batches without.
@@ -107,7 +107,8 @@ class TokenBatch:
         if not self.outputs:
             self._outputs[self._rows - 1] = 1
         self._batch.n_tokens = self._rows
-        return int(self._c.llama_decode(self._context, self._batch))
+        run = self._c.llama_encode if encode else self._c.llama_decode
+        return int(run(self._context, self._batch))
 
     def wait(self) -> None:
         """Wait until the rows are evaluated: a GPU goes on after `evaluate` has returned."""

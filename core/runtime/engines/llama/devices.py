@@ -202,6 +202,14 @@ def has_gpu(c: Any) -> bool:
         return bool(c.llama_supports_gpu_offload())
 
 
+def first_gpu(c: Any) -> str:
+    """Name of the first GPU with memory of its own; empty where there is none."""
+    try:
+        return next((d.name for d in Devices(c).all() if d.place == "gpu"), "")
+    except NotKnown:
+        return ""
+
+
 def place(type_: int, backend: str) -> Place:
     """Where the memory of a device is, by its type and backend. Pure.
 

@@ -16,7 +16,7 @@ from typing import Any
 from modeldeck.core.errors import Cancelled, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.heap import heap_bytes
-from modeldeck.core.runtime.engines.llama.draft_check import TOKENS
+from modeldeck.core.runtime.engines.llama.draft_check import TOKENS, check_draft
 from modeldeck.core.runtime.engines.llama.files import check_files
 from modeldeck.core.runtime.engines.llama.graph import graph_of
 from modeldeck.core.runtime.engines.llama.log import EngineLog, buffers, failure
@@ -42,6 +42,10 @@ EMBEDDING_BATCH = 2048
 that pool by the last token, such as embedding models made of decoders: earlier tokens may be in
 earlier batches. Those models also have large vocabularies, and llama.cpp allocates the scores of
 all tokens of a batch: 1.2 GB for a vocabulary of 150,000 and this batch."""
+CONTEXT_STEP = 256
+"""Cells that llama.cpp makes at a time: it rounds up to a multiple of this (llama-context.cpp)."""
+TEXTS_AT_ONCE = 16
+"""Texts to embed or rank that are read at once: short ones fill a batch of 512 tokens then."""
 READERS = {"gemma-embedding", "llama-embed"}
 """Architectures that only embed texts, besides those of BERT."""
 NO_FLASH = {"plm"}
@@ -72,12 +76,14 @@ def threads_for(cpus: int) -> tuple[int, int]:
     return max(1, cpus // 2), max(1, cpus - 1)
 
 
-def slots(options: LoadOptions, *, embedding: bool) -> int:
-    """Requests that are answered at the same time, each a sequence of the context.
+def slots(options: LoadOptions, *, embedding: bool, recurrent: bool = False) -> int:
+    """Requests, or texts to embed, that are read at the same time, each a sequence of the context.
 
-    Texts to embed are read one at a time.
+    A model with a state of each sequence reads texts to embed one after another.
     """
-    return 1 if embedding else options.parallel or 1
+    if not embedding:
+        return options.parallel or 1
+    return 1 if recurrent else TEXTS_AT_ONCE
 
 
 def longest_request(options: LoadOptions, default_context: int, trained: int) -> int:
@@ -163,19 +169,27 @@ class LlamaLoader:
         return replace(options, mmap=not repacked)
 
     def context_parameters(
-        self, model: Any, options: LoadOptions, default_context: int, *, embedding: bool
+        self,
+        model: Any,
+        options: LoadOptions,
+        default_context: int,
+        *,
+        embedding: bool,
+        whole: int = 0,
     ) -> Any:
-        """Parameters for making a context."""
+        """Parameters for making a context, whose batch has room for `whole` tokens at least."""
         parameters = self._c.llama_context_default_params()
         trained = self._c.llama_model_n_ctx_train(model)
         length = longest_request(options, default_context, trained)
-        # An embedding model has one sequence, which cannot fill more cells than its length.
+        # Texts to embed share the cells of the longest one.
         cells = length if embedding else max(length, options.cache_tokens or 0)
-        whole = embedding and self._pooling(model) != POOLING_LAST
-        batch = min(cells, options.batch_size or (EMBEDDING_BATCH if whole else BATCH))
+        in_one = embedding and self._pooling(model) != POOLING_LAST
+        batch = options.batch_size or (EMBEDDING_BATCH if in_one else BATCH)
+        batch = min(cells, max(batch, whole))
         parameters.n_ctx = cells
         parameters.n_batch = parameters.n_ubatch = batch
-        sequences = slots(options, embedding=embedding)
+        recurrent = self.is_recurrent(model)
+        sequences = slots(options, embedding=embedding, recurrent=recurrent)
         parameters.n_seq_max = sequences
         # All sequences share the cells: one may fill them all, and two with the same beginning
         # hold it once. Otherwise each would have an equal part for itself.
@@ -228,6 +242,27 @@ class LlamaLoader:
                 self.on_release(partial(self._c.llama_free, context))
                 return context, flash
         raise failure("llama.cpp could not prepare the context", self._log)
+
+    def reach(self, model: Any, options: LoadOptions, default_context: int, cells: int) -> int:
+        """Tokens that one request may reach: in steps of llama.cpp's cells, as they are made."""
+        trained = self._c.llama_model_n_ctx_train(model)
+        length = longest_request(options, default_context, trained)
+        return min(cells, -(-length // CONTEXT_STEP) * CONTEXT_STEP)
+
+    def open_draft(
+        self, path: str, model: Any, parameters: Any, options: LoadOptions, cells: int
+    ) -> tuple[Any, Any, bool]:
+        """Open a draft model with a context of `cells`; also returns whether it has flash."""
+        try:
+            small = self.open(path, parameters)
+        except EngineFailed as error:
+            raise EngineFailed(
+                f"The draft model: {error.message}", error.remedy, details=error.details
+            ) from error
+        check_draft(self._c, model, small)
+        options = replace(options, context_length=cells, cache_tokens=None, draft_model=None)
+        wanted = self.context_parameters(small, options, cells, embedding=False)
+        return small, *self.make_context(small, options, wanted)
 
     def is_recurrent(self, model: Any) -> bool:
         """Whether some layers have a state instead of a KV cache."""
@@ -289,8 +324,9 @@ class LlamaLoader:
         batch = c.llama_n_ubatch(context)
         logged = c.llama_n_seq_max(context)  # the output buffer that the log tells of
         most = logged * (1 + (draft_tokens(options, batch) if options.draft_model else 0))
-        if self.is_embedding(model, options):
-            most = logged + batch
+        embedding = self.is_embedding(model, options)
+        if embedding:
+            most = max(batch, logged)
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         return EvaluationShape(
             cells=cells,
@@ -301,7 +337,7 @@ class LlamaLoader:
             # same (llama_context::output_reserve).
             output_width=c.llama_model_n_embd_out(model) + vocabulary,
             vocabulary=vocabulary,
-            sequences=logged,
+            sequences=1 if embedding else logged,  # only those draw tokens
             widest=max(widths),
             weight_bits=8 * c.llama_model_size(model) / max(1, c.llama_model_n_params(model)),
             flash=flash,

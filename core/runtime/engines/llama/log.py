@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modeldeck.core.errors import EngineFailed
-from modeldeck.core.formats import imaging
+from modeldeck.core.formats import image_generators
 from modeldeck.core.runtime.engines.base import MARKS, Flag, Level
 
 LEVELS: dict[int, Level] = {2: "debug", 3: "warning", 4: "error"}
@@ -21,10 +21,14 @@ WORST = 8
 """Lines that go into an error."""
 
 
-_NO_ROOM = re.compile(
+_EXPECTED = re.compile(
     rb"failed to find a memory slot|available cells in kv cache|failed to restore kv cache"
+    rb"|non-consecutive token position"
+    rb"|Qwen-VL models require|image-min-tokens|llama.cpp/issues/16842"
 )
-"""What llama.cpp says when all cells of the KV cache are taken: then some are freed."""
+"""What llama.cpp says in the course of things: when all cells of the KV cache are taken, and some
+are freed then; after images that take fewer positions than tokens; and of options of its own
+programs."""
 
 
 class EngineLog:
@@ -51,7 +55,7 @@ class EngineLog:
             known = LEVELS.get(level)
             if known is None:
                 return
-            expected = bool(self._flag) or _NO_ROOM.search(text) is not None
+            expected = bool(self._flag) or _EXPECTED.search(text) is not None
             self._level = "debug" if expected else known
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]
@@ -176,6 +180,6 @@ def failure(what: str, log: EngineLog) -> EngineFailed:
     worst = log.worst()
     why = reason(worst)
     unknown = re.search(r"unknown model architecture: '(\w+)'", why)
-    if unknown and (refusal := imaging.refusal(unknown[1])) is not None:
+    if unknown and (refusal := image_generators.refusal(unknown[1])) is not None:
         return EngineFailed(refusal.message, refusal.remedy, details=worst)
     return EngineFailed(f"{what}: {why}." if why else f"{what}.", remedy_for(worst), details=worst)

@@ -18,9 +18,12 @@ import numpy.typing as npt
 
 from modeldeck.core.runtime.engines.heap import trim_heap
 from modeldeck.core.runtime.engines.llama.batch import Tokens, common_length
+from modeldeck.core.runtime.engines.llama.media_tokens import boundary, has_media
 
 WORTH = 32
 """Tokens that a common beginning must save before it is copied, waited for, or kept."""
+WRITING_PART = 4
+"""One in as many bytes of the limit is for states that wait to be written to files."""
 TRIM_BYTES = 4 << 20
 """After this many bytes were dropped, free pages of the heap are returned to the system."""
 
@@ -55,13 +58,18 @@ class StoredPrefix:
         """Bytes of tokens and state, without those of the checkpoints, which others share."""
         return self.tokens.nbytes + self.state.nbytes
 
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all of it."""
+        return self.bytes + sum(found.state.nbytes for found in self.checkpoints)
+
 
 def usable_length(
     held: Tokens, prompt: Tokens, checkpoints: Iterable[int], rewinds: Callable[[int], bool]
 ) -> int:
     """How many tokens of a prompt can be had of a text that is held.
 
-    The last token of the prompt is always evaluated: sampling needs its logits.
+    The last token of the prompt is always evaluated: sampling needs its logits. No image is cut.
 
     Args:
         held: The text.
@@ -69,7 +77,7 @@ def usable_length(
         checkpoints: Lengths of the text that have a checkpoint.
         rewinds: Whether the text can be cut to a length without one.
     """
-    length = min(common_length(held, prompt), len(prompt) - 1)
+    length = boundary(prompt, min(common_length(held, prompt), len(prompt) - 1))
     if length == len(held) or rewinds(length):
         return length
     return max((found for found in checkpoints if found <= length), default=0)
@@ -88,7 +96,9 @@ def checkpoint_places(prompt: Tokens, held: int, texts: Iterable[Tokens], tail: 
         texts: Other texts that are known.
         tail: Tokens before the end.
     """
-    places = {common_length(text, prompt) for text in texts} | {len(prompt) - tail}
+    places = {common_length(text, prompt) for text in texts} | {
+        boundary(prompt, max(0, len(prompt) - tail))
+    }
     return sorted(n for n in places if max(WORTH, held + 1) <= n < len(prompt))
 
 
@@ -118,7 +128,7 @@ def best_prefix(
 
 
 class PrefixStore(Protocol):
-    """Where states go that are dropped from memory."""
+    """Keeps on disk the states that are dropped from memory."""
 
     def find(self, prompt: Tokens, *, rewinds: bool) -> tuple[Path | None, int]:
         """The state with the longest beginning of a prompt, and how many tokens that has."""
@@ -131,6 +141,29 @@ class PrefixStore(Protocol):
 
     def save(self, entry: StoredPrefix) -> None:
         """Keep a state."""
+
+
+class WritingStore(Protocol):
+    """Keeps on disk the states that are dropped from memory; some are not written yet."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the states that are not written yet."""
+
+    def find(self, prompt: Tokens, *, rewinds: bool) -> tuple[Path | None, int]:
+        """As of `PrefixStore`."""
+
+    def size(self, path: Path) -> int:
+        """As of `PrefixStore`."""
+
+    def load(self, path: Path) -> StoredPrefix | None:
+        """As of `PrefixStore`."""
+
+    def save(self, entry: StoredPrefix, *, most_bytes: int) -> None:
+        """Keep a state; at most `most_bytes` of them wait to be written."""
+
+    def flush(self) -> None:
+        """Wait until all states are written."""
 
 
 class PrefixCache:
@@ -152,12 +185,27 @@ class PrefixCache:
         self._in_use = in_use
         self._entries: list[StoredPrefix] = []
         self._dropped_bytes = 0
-        self.files: PrefixStore | None = None
+        self.files: WritingStore | None = None
         """Where states go that are dropped; None for nowhere."""
 
     @property
     def bytes(self) -> int:
-        """Bytes held, those of the checkpoints of sequences included."""
+        """Bytes held, with checkpoints of sequences, and states that are not written yet."""
+        return self._held + (self.files.waiting_bytes if self.files is not None else 0)
+
+    @property
+    def _writing_bytes(self) -> int:
+        """The part of the limit that is for states that are not written yet."""
+        return self.limit_bytes // WRITING_PART if self.files is not None else 0
+
+    @property
+    def _most(self) -> int:
+        """Most bytes of what is not being written."""
+        return self.limit_bytes - self._writing_bytes
+
+    @property
+    def _held(self) -> int:
+        """Bytes of the states that are stored, and the checkpoints of sequences."""
         stored = (checkpoint for entry in self._entries for checkpoint in entry.checkpoints)
         used = (checkpoint for checkpoints in self._in_use() for checkpoint in checkpoints)
         distinct = {id(checkpoint): checkpoint for checkpoint in (*stored, *used)}
@@ -171,17 +219,38 @@ class PrefixCache:
         return [entry.tokens for entry in self._entries]
 
     def has_free(self, size: int) -> bool:
-        """Whether so many bytes fit beside what is held."""
-        return self.bytes + size <= self.limit_bytes
+        """Whether `size` bytes fit beside what is held."""
+        return self._held + size <= self._most
 
     def make_room(self, size: int) -> bool:
-        """Drop what was used longest ago until so many bytes fit; whether they do.
+        """Drop what was used longest ago until `size` bytes fit; return whether they do.
 
         Nothing is dropped for what is larger than the limit.
         """
-        if size > self.limit_bytes:
+        if size > self._most:
             return False
-        while not self.has_free(size):
+        if not self._drop_to(self._most - size):
+            return False
+        if self._dropped_bytes >= TRIM_BYTES:
+            self._dropped_bytes = 0
+            trim_heap()
+        return True
+
+    def shrink(self, keep_bytes: int, *, stays: bool = False) -> None:
+        """Drop what was used longest ago until at most `keep_bytes` are held; free their pages.
+
+        Where it `stays` so, that is the limit from now on.
+        """
+        if stays:
+            self.limit_bytes = min(self.limit_bytes, keep_bytes)
+        self._drop_to(keep_bytes)
+        if self._dropped_bytes:
+            self._dropped_bytes = 0
+            trim_heap()
+
+    def _drop_to(self, most: int) -> bool:
+        """Drop what was used longest ago until at most `most` bytes are held; tell if they are."""
+        while self._held > most:
             if self._entries:
                 self._drop(self._entries.pop(0))
                 continue
@@ -189,15 +258,19 @@ class PrefixCache:
             if oldest is None:
                 return False
             self._dropped_bytes += oldest.pop(0).state.nbytes
-        if self._dropped_bytes >= TRIM_BYTES:
-            self._dropped_bytes = 0
-            trim_heap()
         return True
 
     def _drop(self, entry: StoredPrefix) -> None:
         self._dropped_bytes += entry.bytes
-        if self.files is not None:
-            self.files.save(entry)
+        self.write(entry)
+
+    def write(self, entry: StoredPrefix) -> None:
+        """Save a state to the files, where there are any.
+
+        Not one with images: their numbers in the text mean something in this process only.
+        """
+        if self.files is not None and not has_media(entry.tokens):
+            self.files.save(entry, most_bytes=self._writing_bytes)
 
     def save_all(self) -> None:
         """Save all states to the files."""

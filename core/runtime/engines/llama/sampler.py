@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.runtime.engines.answer_writer import token_text
 from modeldeck.core.runtime.engines.base import PENALTY_WINDOW
 from modeldeck.core.runtime.engines.bounds import Bounds
-from modeldeck.core.runtime.engines.thought_guide import ThoughtGuide
 from modeldeck.core.runtime.grammar.matcher import GRAMMAR_S, Matcher
+from modeldeck.core.runtime.text.answer_writer import token_text
+from modeldeck.core.runtime.text.thought_guide import ThoughtGuide
 from modeldeck.core.schema import GenerateRequest, TokenLogprob
 
 N = TypeVar("N", int, float)

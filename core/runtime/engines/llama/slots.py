@@ -13,6 +13,7 @@ import numpy as np
 
 from modeldeck.core.runtime.engines.llama.answer import SlotAnswer
 from modeldeck.core.runtime.engines.llama.batch import Tokens
+from modeldeck.core.runtime.engines.llama.media_tokens import position
 from modeldeck.core.runtime.engines.llama.prefix_cache import (
     WORTH,
     Checkpoint,
@@ -66,7 +67,16 @@ class Slot:
 class SlotMemory:
     """What llama.cpp computed for each slot: cut, copied, saved, restored."""
 
-    def __init__(self, c: Any, model: Any, context: Any, *, slots: int, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        c: Any,
+        model: Any,
+        context: Any,
+        *,
+        slots: int,
+        cache_bytes: int,
+        media: bool = False,
+    ) -> None:
         """Manage the sequences of a context.
 
         Args:
@@ -75,7 +85,10 @@ class SlotMemory:
             context: `llama_context *`, made with `kv_unified` and `slots` sequences.
             slots: The number of slots.
             cache_bytes: Limit of the prefix cache.
+            media: Whether texts may have images in them, whose tokens may be more than their
+                positions.
         """
+        self._media = media
         self._c = c
         self._context = context
         self._memory = c.llama_get_memory(context)
@@ -107,6 +120,10 @@ class SlotMemory:
         lengths = (checkpoint.length for checkpoint in slot.checkpoints)
         return usable_length(slot.tokens, prompt, lengths, lambda n: self._rewinds(slot, n))
 
+    def position(self, slot: Slot, length: int) -> int:
+        """The position of the token at this place of a slot's text."""
+        return position(slot.text[:length]) if self._media else length
+
     def _rewinds(self, slot: Slot, length: int) -> bool:
         """Whether a slot can go back to a length without a checkpoint.
 
@@ -117,10 +134,11 @@ class SlotMemory:
         if not self._window:
             return True
         first = self._c.llama_memory_seq_pos_min(self._memory, slot.number)
-        return bool(first <= max(0, length - self._window))
+        return bool(first <= max(0, self.position(slot, length) - self._window))
 
     def _remove_from(self, slot: Slot, length: int) -> bool:
-        return bool(self._c.llama_memory_seq_rm(self._memory, slot.number, length, -1))
+        start = self.position(slot, length)
+        return bool(self._c.llama_memory_seq_rm(self._memory, slot.number, start, -1))
 
     def cut(self, slot: Slot, length: int) -> bool:
         """Shorten what a slot holds; False, with nothing to rely on, where it cannot."""
@@ -160,8 +178,9 @@ class SlotMemory:
 
     def copy(self, source: Slot, slot: Slot, length: int) -> bool:
         """Share the beginning of a slot's text with another, which must be empty."""
-        self._c.llama_memory_seq_cp(self._memory, source.number, slot.number, 0, length)
-        slot.held = length
+        end = self.position(source, length)
+        self._c.llama_memory_seq_cp(self._memory, source.number, slot.number, 0, end)
+        slot.text, slot.held = source.text, length
         slot.checkpoints[:] = [found for found in source.checkpoints if found.length <= length]
         if length == source.held or self._rewinds(source, length):
             return True
@@ -204,14 +223,14 @@ class SlotMemory:
             slot.checkpoints.append(Checkpoint(slot.held, self._get(slot, partial=True)))
 
     def save_all(self) -> None:
-        """Save to the files what slots and the prefix cache hold, the newest last."""
+        """Save to the files what slots and the prefix cache hold, the newest last, and wait."""
         self.cache.save_all()
         for slot in sorted(self.slots, key=lambda slot: slot.used):
             if self.cache.files is not None and slot.held >= WORTH and not slot.private:
                 state = self._get(slot, partial=False)
-                self.cache.files.save(
-                    StoredPrefix(slot.tokens.copy(), state, tuple(slot.checkpoints))
-                )
+                self.cache.write(StoredPrefix(slot.tokens.copy(), state, tuple(slot.checkpoints)))
+        if self.cache.files is not None:
+            self.cache.files.flush()
 
     def wipe(self) -> None:
         """Empty all slots, and overwrite what they held."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed
 from modeldeck.core.runtime.engines.base import Flag
@@ -21,9 +23,18 @@ from modeldeck.core.runtime.engines.llama.batch import (
 )
 from modeldeck.core.runtime.engines.llama.draft import DraftModel, DraftRequest
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
-from modeldeck.core.runtime.engines.llama.prefix_files import PrefixFiles
+from modeldeck.core.runtime.engines.llama.media_turns import MediaTurns
+from modeldeck.core.runtime.engines.llama.prefix_disk_cache import PrefixFiles
+from modeldeck.core.runtime.engines.llama.prefix_writer import PrefixWriter
+from modeldeck.core.runtime.engines.llama.projector import Projector
 from modeldeck.core.runtime.engines.llama.slot_choice import Admission
 from modeldeck.core.runtime.engines.llama.slots import Slot, SlotMemory
+from modeldeck.core.runtime.engines.llama.turn_rows import (
+    LEAST_ROWS,
+    TurnRows,
+    chunk_length,
+    prompt_rows,
+)
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,
     EngineReport,
@@ -32,56 +43,8 @@ from modeldeck.core.runtime.process.messages import (
 )
 from modeldeck.core.schema.errors import to_info
 
-LEAST_ROWS = 64
-"""Tokens of prompts that a turn has room for at least, however slow the model reads: fewer at once
-would cost much more time each."""
 NEW_SPEED = 0.3
 """Weight of the last measurement in the mean of the speed."""
-
-
-class TurnRows(NamedTuple):
-    """What a slot has in a turn: tokens of its text, and guesses of the draft model after them."""
-
-    slot: Slot
-    answer: SlotAnswer
-    size: int = 1
-    """Tokens of the text."""
-    guesses: Sequence[int] = ()
-    reading: bool = False
-    """Whether it reads its prompt."""
-
-
-def prompt_rows(
-    batch: int, writing: int, *, shared: bool, turn_s: float, row_s: float | None
-) -> int:
-    """Tokens of prompts that a turn has room for.
-
-    Args:
-        batch: Rows of a batch.
-        writing: Rows of answers that are being written.
-        shared: Whether more than one request is in work: then none may wait too long for a turn.
-        turn_s: Seconds that a turn should take at most.
-        row_s: Seconds that a row takes, as far as known.
-
-    >>> prompt_rows(512, 3, shared=True, turn_s=0.5, row_s=0.002)
-    250
-    >>> prompt_rows(512, 0, shared=False, turn_s=0.5, row_s=0.002)
-    512
-    """
-    room = batch - writing
-    if shared:
-        room = min(room, max(LEAST_ROWS, int(turn_s / row_s) if row_s else 0))
-    return room
-
-
-def chunk_length(held: int, length: int, marks: Sequence[int], room: int) -> int:
-    """How many tokens of a text are read in a turn: they end at marks, which get a checkpoint.
-
-    >>> chunk_length(10, 500, [200, 300], 512), chunk_length(200, 500, [200, 300], 50)
-    (190, 50)
-    """
-    stop = next((mark for mark in marks if mark > held), length)
-    return min(room, stop - held)
 
 
 class Turns:
@@ -98,6 +61,7 @@ class Turns:
         *,
         files: PrefixFiles | None,
         draft: DraftModel | None,
+        projector: Projector | None = None,
     ) -> None:
         """Use a context, with as many slots as it has sequences.
 
@@ -110,12 +74,14 @@ class Turns:
             log: The log of llama.cpp.
             files: Where conversations are kept that memory has no room for, if anywhere.
             draft: The draft model, if any.
+            projector: Reads images and recordings, if anything does.
         """
         slots = c.llama_n_seq_max(context)
         vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
         limit = command.prefix_cache_bytes
-        self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=limit)
-        self.memory.cache.files = files
+        media = projector is not None
+        self.memory = SlotMemory(c, model, context, slots=slots, cache_bytes=limit, media=media)
+        self.memory.cache.files = None if files is None else PrefixWriter(files)
         self._batch = TokenBatch(c, context, slots, vocabulary)
         self._draft = draft
         self._flag = flag
@@ -125,6 +91,11 @@ class Turns:
         self._reports: list[EngineReport] = []
         self._places: list[int] = []
         """Where the logits of each chunk are in the batch."""
+        self._media: MediaTurns | None = None
+        if projector is not None:
+            self._media = MediaTurns(c, context, projector, self.memory, flag, log)
+        self._due: tuple[Slot, SlotAnswer] | None = None
+        """The slot whose text goes on with an image, which is read before the next turn."""
         self._admission = Admission(self.memory, self.report)
         self._unclean = False
         """Whether cells that are free may hold what a private request left."""
@@ -208,6 +179,7 @@ class Turns:
         self._reports = []
         if self._admission.waiting:
             self._admission.admit()
+        self._read_media()
         chunks = self._plan()
         if chunks and self._evaluate(chunks):
             self._sample(chunks)
@@ -261,10 +233,41 @@ class Turns:
         reading.sort(key=lambda pair: pair[0].number)
         for answer, slot in reading:
             if room > 0 and (slot.bound or self._admission.bind(slot)):
-                size = chunk_length(slot.held, answer.length, slot.marks, room)
+                if answer.media_at(slot.held):
+                    self._due = self._due or self._told(slot, answer)
+                    continue
+                size = chunk_length(slot.held, answer.text_end(slot.held), slot.marks, room)
                 room -= size
                 chunks.append(TurnRows(slot, answer, size, reading=True))
         return chunks
+
+    def _told(self, slot: Slot, answer: SlotAnswer) -> tuple[Slot, SlotAnswer]:
+        """A slot and its answer, after it was told that an image is read next."""
+        run = answer.media_at(slot.held)
+        self._report_progress(slot, answer, answer.media.told(run) if answer.media and run else "")
+        return slot, answer
+
+    def _read_media(self) -> None:
+        """Read the image that was due after the last turn: one, so that others wait no longer."""
+        due, self._due = self._due, None
+        if due is None or self._media is None:
+            return
+        slot, answer = due
+        run = answer.media_at(slot.held)
+        if slot.answer is not answer or answer.paused or not slot.bound or run is None:
+            return
+        rows = TurnRows(slot, answer, run.tokens, reading=True)
+        try:
+            result = self._media.evaluate(slot, answer, run)
+        except Cancelled:
+            raise
+        except DeckError as error:
+            self._fail([rows], error)
+            return
+        if result == DONE:
+            self._advance(rows)
+        else:
+            self._recover(result, [rows])
 
     def _guess(self, writing: Sequence[TurnRows], draft: DraftModel) -> list[TurnRows]:
         """Add the draft model's guesses to the tokens of answers that are being written."""
@@ -277,6 +280,7 @@ class Turns:
                     most=min(draft.tokens, spare, chunk.answer.room - 1),
                 )
                 for chunk in writing
+                if chunk.answer.media is None  # the draft model does not see
             ]
         )
         return [chunk._replace(guesses=guesses.get(chunk.slot.number, ())) for chunk in writing]
@@ -295,7 +299,8 @@ class Turns:
             if guesses:
                 answer.text[end : end + len(guesses)] = guesses
             tokens = answer.text[slot.held : end + len(guesses)]
-            self._places.append(batch.add(slot.number, tokens, slot.held, outputs))
+            place = self.memory.position(slot, slot.held)
+            self._places.append(batch.add(slot.number, tokens, place, outputs))
             rows += len(tokens)
         started = time.perf_counter()
         result = batch.evaluate()
@@ -320,13 +325,17 @@ class Turns:
             return
         if slot.held in slot.marks:
             self.memory.take_checkpoint(slot)
-        read = min(slot.held, answer.prompt_length)
+        self._report_progress(slot, answer)
+
+    def _report_progress(self, slot: Slot, answer: SlotAnswer, media: str = "") -> None:
         self.report(
             PromptProgress(
                 id=answer.number,
-                tokens=read,
+                tokens=min(slot.held, answer.prompt_length),
                 cached_tokens=answer.cached or 0,
                 total_tokens=answer.prompt_length,
+                slot=slot.number,
+                media=media,
             )
         )
 
@@ -389,4 +398,5 @@ class Turns:
         answer = chunk.answer
         done = answer.done(self.memory.cache.bytes)
         self.cancel(answer)
-        self.report(done)
+        held = tuple(slot.held for slot in self.memory.slots)
+        self.report(msgspec.structs.replace(done, slots_held=held))

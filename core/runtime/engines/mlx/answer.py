@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from modeldeck.core.errors import ContextExceeded, DeckError, InvalidRequest
-from modeldeck.core.runtime.engines.answer_writer import AnswerWriter, token_text
 from modeldeck.core.runtime.engines.base import (
     GRAMMAR_S,
     READ_GRAMMAR_S,
@@ -17,9 +16,6 @@ from modeldeck.core.runtime.engines.base import (
     Emit,
     Flag,
 )
-from modeldeck.core.runtime.engines.call_grammar import grammar_for
-from modeldeck.core.runtime.engines.chat import CHATML_STOP, ChatPrompt, check_tools, wants_tools
-from modeldeck.core.runtime.engines.loops import WINDOW, is_due, repeated_run
 from modeldeck.core.runtime.engines.mlx.chat import MlxChat
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, make_vocabulary
 from modeldeck.core.runtime.engines.mlx.guided import GuidedSampler
@@ -33,11 +29,20 @@ from modeldeck.core.runtime.engines.mlx.sampling import (
     is_greedy,
 )
 from modeldeck.core.runtime.engines.mlx.text import Detokenizer, token_bytes
-from modeldeck.core.runtime.engines.thought_guide import guide_for
-from modeldeck.core.runtime.engines.tool_formats import SIGNS
 from modeldeck.core.runtime.grammar.answer_grammar import AnswerGrammar
 from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
 from modeldeck.core.runtime.process.messages import AnswerDone, TokensRead
+from modeldeck.core.runtime.text.answer_writer import AnswerWriter, token_text
+from modeldeck.core.runtime.text.call_grammar import grammar_for
+from modeldeck.core.runtime.text.chat_prompt import (
+    CHATML_STOP,
+    ChatPrompt,
+    check_tools,
+    wants_tools,
+)
+from modeldeck.core.runtime.text.loops import WINDOW, is_due, repeated_run
+from modeldeck.core.runtime.text.thought_guide import guide_for
+from modeldeck.core.runtime.text.tool_formats import SIGNS
 from modeldeck.core.schema import GenerateRequest, TokenizedText, TokenLogprob, TokenQuery
 
 THOUGHT_TAIL = 11
@@ -221,7 +226,7 @@ class AnswerMaker:
                 silent,
                 prompt if goes_on else [],
             ),
-            sample=self._sampler(request, grammar, chat, silent),
+            sample=self._sampler(number, request, grammar, chat, silent),
             penalties=self._samplers.penalties(request),
             places=self._places(request, prompt),
             stop_loops=self._stop_loops and grammar is None,
@@ -233,6 +238,7 @@ class AnswerMaker:
 
     def _sampler(
         self,
+        number: int,
         request: GenerateRequest,
         grammar: AnswerGrammar | None,
         chat: ChatPrompt | None,
@@ -247,7 +253,14 @@ class AnswerMaker:
                 partial(self._grammars.matcher, grammar),
                 cpu_s=READ_GRAMMAR_S,
             )
-            held = GrammarSampler(self._model.mx, matcher, sample, self._model.ends[0])
+            held = GrammarSampler(
+                self._model.mx,
+                matcher,
+                sample,
+                self._model.ends[0],
+                bounds=self._bounds,
+                number=number,
+            )
         guide = guide_for(
             chat,
             request,

@@ -11,7 +11,7 @@ from typing import Any
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import TEMPLATE_BYTES, TEMPLATE_S, TOKENS_S, say
 from modeldeck.core.runtime.engines.bounds import Bounds
-from modeldeck.core.runtime.engines.chat import (
+from modeldeck.core.runtime.text.chat_prompt import (
     CHATML,
     ChatPrompt,
     ChatTemplate,
@@ -21,7 +21,7 @@ from modeldeck.core.runtime.engines.chat import (
     turns,
     wants_tools,
 )
-from modeldeck.core.runtime.engines.thoughts import FORMATS, opened_by
+from modeldeck.core.runtime.text.thoughts import FORMATS, opened_by
 from modeldeck.core.schema import GenerateRequest, Message
 
 _TAIL = 16

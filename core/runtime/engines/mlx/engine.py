@@ -21,26 +21,28 @@ from pathlib import Path
 from typing import Any
 
 from modeldeck.core.errors import Cancelled, DeckError, EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.formats import safetensors
+from modeldeck.core.formats import mlx_folder, safetensors
 from modeldeck.core.runtime.engines.base import Flag, ShowProgress, say
 from modeldeck.core.runtime.engines.mlx.answer import AnswerMaker
 from modeldeck.core.runtime.engines.mlx.model import MlxModel, kv_bits
 from modeldeck.core.runtime.engines.mlx.turns import MlxTurns
-from modeldeck.core.runtime.engines.thoughts import AnswerPart
+from modeldeck.core.runtime.media.media_prompt import refuse_media
 from modeldeck.core.runtime.platforms import is_mlx_safe, mlx_remedy
 from modeldeck.core.runtime.process.messages import (
     PROTOCOL,
-    EmbeddingVector,
+    EmbedTexts,
     EngineHello,
     EngineReport,
     LoadModel,
     LoadPlanned,
     ModelLoaded,
+    PlanLoad,
+    RankTexts,
     TextPiece,
-    TextRanked,
     TokensRead,
 )
-from modeldeck.core.schema import GenerateRequest, LoadOptions, Lora, TokenLogprob, TokenQuery
+from modeldeck.core.runtime.text.thoughts import AnswerPart
+from modeldeck.core.schema import GenerateRequest, Lora, TokenLogprob, TokenQuery
 from modeldeck.core.storage.foreign_files import stat_regular
 from modeldeck.core.storage.installation import this_installation
 
@@ -200,9 +202,7 @@ class MlxEngine:
         if self._flag:
             raise Cancelled("The load was cancelled.")
 
-    def plan(
-        self, path: str, options: LoadOptions, default_context: int, draft: str | None = None
-    ) -> LoadPlanned:
+    def plan(self, command: PlanLoad) -> LoadPlanned:
         """Refuse: mlx-lm has no forecast of a load. The core uses its own formula."""
         raise InvalidRequest("mlx-lm does not plan a load.")
 
@@ -213,6 +213,7 @@ class MlxEngine:
         turns, maker = self._turns, self._maker
         if turns is None or maker is None:
             raise InvalidRequest("No model is loaded.")
+        refuse_media(request)
 
         def emit(part: AnswerPart, logprobs: tuple[TokenLogprob, ...]) -> None:
             turns.report(
@@ -230,6 +231,11 @@ class MlxEngine:
         """Give a request no further tokens."""
         if self._turns is not None:
             self._turns.pause(number)
+
+    def shrink_cache(self, keep_bytes: int, *, stays: bool) -> None:
+        """Drop kept caches until at most `keep_bytes` are left."""
+        if self._turns is not None:
+            self._turns.shrink_cache(keep_bytes, stays=stays)
 
     def resume(self, number: int) -> None:
         """Go on with a request."""
@@ -253,30 +259,30 @@ class MlxEngine:
     def close(self) -> None:
         """Do nothing: conversations are not saved."""
 
-    def tokenize(self, query: TokenQuery) -> TokensRead:
+    def tokenize(self, number: int, query: TokenQuery) -> TokensRead | None:
         """Return a text and its tokens."""
         if self._maker is None:
             raise InvalidRequest("No model is loaded.")
+        if query.request is not None:
+            refuse_media(query.request)
         return self._maker.tokenize(query)
 
-    def embed(self, text: str, *, truncate: bool = False) -> EmbeddingVector:
-        """Refuse: mlx-lm has no embeddings."""
-        raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
-
-    def rank(self, query: str, text: str) -> TextRanked:
-        """Refuse: mlx-lm has no rerankers."""
+    def begin_texts(self, number: int, command: EmbedTexts | RankTexts) -> None:
+        """Refuse: mlx-lm has no embeddings, and no rerankers."""
+        if isinstance(command, EmbedTexts):
+            raise InvalidRequest(NO_EMBEDDINGS, NO_EMBEDDINGS_REMEDY)
         raise InvalidRequest("mlx-lm does not rank texts.", "Take a GGUF version of a reranker.")
 
 
-def _checked(folder: Path) -> safetensors.MlxConfig:
+def _checked(folder: Path) -> mlx_folder.MlxConfig:
     """Return a folder's config.json, checked to be valid and to name no code to run."""
     if not folder.is_dir():
         raise EngineFailed(f"There is no folder at {folder}.", "Download the model again.")
     try:
-        found = safetensors.read_folder(folder)
+        found = mlx_folder.read_folder(folder)
     except DeckError as error:
         raise EngineFailed(error.message, error.remedy, details=error.details) from error
-    if why := safetensors.load_error(found, (path.name for path in folder.iterdir())):
+    if why := mlx_folder.load_error(found, (path.name for path in folder.iterdir())):
         raise EngineFailed(why, _DAMAGED)
     _refuse_irregular(folder)
     return found.config

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from modeldeck.core.errors import EngineFailed, InvalidRequest
+from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.mlx.sampling import Sample
-from modeldeck.core.runtime.grammar.matcher import Matcher
+from modeldeck.core.runtime.grammar.matcher import GRAMMAR_S, Matcher
 
 REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
 
@@ -15,12 +16,22 @@ REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
 class GrammarSampler:
     """The sampler of one answer, with its position in the grammar."""
 
-    def __init__(self, mx: Any, matcher: Matcher, sample: Sample, end: int) -> None:
-        """Sample with `sample` among what `matcher` admits; `end` is a token that ends an answer.
+    def __init__(
+        self, mx: Any, matcher: Matcher, sample: Sample, end: int, *, bounds: Bounds, number: int
+    ) -> None:
+        """Sample among what a grammar admits.
 
-        `mx` is `mlx.core`.
+        Args:
+            mx: `mlx.core`.
+            matcher: The position in the grammar.
+            sample: Samples by log probabilities.
+            end: A token that ends an answer.
+            bounds: Following the grammar is watched there: nothing interrupts it.
+            number: The number of the request.
         """
         self._mx = mx
+        self._bounds = bounds
+        self._number = number
         self._matcher = matcher
         self._sample = sample
         self._end = end
@@ -37,10 +48,15 @@ class GrammarSampler:
         InvalidRequest where the grammar takes too much time or memory.
         """
         # mlx-lm samples one token ahead, also after the last one.
-        token = self._matcher.choose(
-            lambda: int(self._sample(likely).item()),
-            lambda mask: self._held(likely, mask),
-            besides=openings,
+        self._bounds.number = self._number
+        token = self._bounds.watch(
+            "The grammar",
+            lambda: self._matcher.choose(
+                lambda: int(self._sample(likely).item()),
+                lambda mask: self._held(likely, mask),
+                besides=openings,
+            ),
+            cpu_s=GRAMMAR_S,
         )
         return self._mx.array([self._end if token is None else token], dtype=self._mx.uint32)
 

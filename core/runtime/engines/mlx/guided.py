@@ -6,7 +6,7 @@ from typing import Any
 
 from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler
 from modeldeck.core.runtime.engines.mlx.sampling import Sample
-from modeldeck.core.runtime.engines.thought_guide import ThoughtGuide
+from modeldeck.core.runtime.text.thought_guide import ThoughtGuide
 
 
 class GuidedSampler:

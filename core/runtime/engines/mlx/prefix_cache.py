@@ -150,7 +150,14 @@ class MlxPrefixCache:
         while self.size_bytes > self._limit_bytes or len(self._kept) > MOST_ENTRIES:
             self._kept.remove(self._first_to_go(but=self._kept[-1]))
 
-    def _first_to_go(self, but: KeptText) -> KeptText:
+    def shrink(self, keep_bytes: int, *, stays: bool = False) -> None:
+        """Drop entries until at most `keep_bytes` are kept; the limit from now on if it `stays`."""
+        if stays:
+            self._limit_bytes = min(self._limit_bytes, keep_bytes)
+        while self.size_bytes > keep_bytes:
+            self._kept.remove(self._first_to_go())
+
+    def _first_to_go(self, but: KeptText | None = None) -> KeptText:
         """The entry to drop next.
 
         The oldest of the first kind that has as many entries as the next kind, so that system

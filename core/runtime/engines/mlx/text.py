@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from modeldeck.core.runtime.engines.text import bytes_of
+from modeldeck.core.runtime.text.text_streams import bytes_of
 
 
 def token_bytes(tokenizer: Any, token: int) -> bytes:

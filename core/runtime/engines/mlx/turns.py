@@ -15,20 +15,20 @@ from modeldeck.core.runtime.engines.mlx.alone import AloneAnswer
 from modeldeck.core.runtime.engines.mlx.answer import MlxAnswer
 from modeldeck.core.runtime.engines.mlx.batch import LEAST_COPIED, AnswerBatch
 from modeldeck.core.runtime.engines.mlx.model import MlxModel
-from modeldeck.core.runtime.engines.mlx.order import (
-    CROWDED,
-    READING,
-    InWork,
-    must_leave,
-    read_at_once,
-    why_wait,
-)
 from modeldeck.core.runtime.engines.mlx.prefix_cache import (
     NOTHING_FOUND,
     FoundPrefix,
     MlxPrefixCache,
     common_length,
     packed,
+)
+from modeldeck.core.runtime.engines.mlx.turn_order import (
+    CROWDED,
+    READING,
+    InWork,
+    must_leave,
+    read_at_once,
+    why_wait,
 )
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,
@@ -110,6 +110,14 @@ class MlxTurns:
         """Go on with a request, when it is its turn."""
         if number in self._answers:
             self._answers[number].paused = False
+
+    def shrink_cache(self, keep_bytes: int, *, stays: bool) -> None:
+        """Drop kept caches beyond `keep_bytes`, and have mlx give their memory back.
+
+        Where it `stays` so, that is the limit from now on.
+        """
+        self.cache.shrink(keep_bytes, stays=stays)
+        self._model.mx.clear_cache()
 
     @property
     def working(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,6 +19,9 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 _TABLES = ("MODEL_REMAPPING", "MODEL_ARCHITECTURE_REMAPPING")
+_TRIES = 5
+"""Of parsing: Python 3.11 counts the depth of all threads together, so that a text that is parsed
+while another thread parses one fails now and then with SystemError (python/cpython#106905)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ def installed() -> Types | None:
         spec = find_spec("mlx_lm")
         places = list(spec.submodule_search_locations or ()) if spec is not None else []
         return read(Path(places[0])) if places else None
-    except (OSError, ImportError, ValueError, SyntaxError) as error:
+    except (OSError, ImportError, ValueError, SyntaxError, SystemError) as error:
         logger.info("the model types of mlx-lm are not known: %s", error)
         return None
 
@@ -66,9 +70,17 @@ def read(package: Path) -> Types | None:
 def _tables(source: str) -> dict[str, dict[Any, Any]]:
     """The tables of aliases in the source of `utils.py`."""
     found = {}
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             if name in _TABLES and isinstance(table := ast.literal_eval(node.value), dict):
                 found[name] = table
     return found
+
+
+def _parsed(source: str) -> ast.Module:
+    """A source as a tree."""
+    for _ in range(_TRIES - 1):
+        with suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldeck.core.api.anthropic.conversation import BILLING, NESTED, signature
-from modeldeck.core.api.anthropic.request_schema import (
+from modeldeck.core.api.anthropic.request import (
     CountTokensBody,
     MessagesBody,
     generate_request,
@@ -143,14 +143,14 @@ def test_blocks_of_every_type_give_their_text(block: dict[str, Any], found: str)
 @pytest.mark.parametrize(
     ("block", "words"),
     [
-        ({"type": "image", "source": {"type": "base64", "data": "x"}}, "Images are not supported"),
+        ({"type": "image", "source": {"type": "base64"}}, r"messages\[0\]\.content\[0\]"),
         (
             {
                 "type": "tool_result",
                 "tool_use_id": "1",
-                "content": [{"type": "image", "source": {"type": "url", "url": "x"}}],
+                "content": [{"type": "image", "source": {"type": "file", "file_id": "x"}}],
             },
-            "Images are not supported",
+            r"'file'.*messages\[0\]\.content\[0\]\.content\[0\]",
         ),
         ({"type": "document", "source": {"type": "base64", "data": "x"}}, "'base64'"),
         ({"type": "document"}, "None"),

@@ -15,7 +15,7 @@ from anthropic.types.beta import message_create_params as beta_create
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from modeldeck.core.api.anthropic.conversation import Block, TurnForm
-from modeldeck.core.api.anthropic.request_schema import (
+from modeldeck.core.api.anthropic.request import (
     CountTokensBody,
     MessagesBody,
     OutputConfig,
@@ -53,14 +53,13 @@ HARMLESS: Mapping[type, Mapping[str, str]] = {
         "data": "an encrypted thought of another server, which is left out",
         "file_id": "a file of tools that do not run here",
         "toolset_name": "a set of tools of Anthropic's own",
-        "transformations": "of an image, which is refused",
+        "transformations": "of an image, which Anthropic's own servers would do",
     },
     ToolEntry: {
         "allowed_callers": "which of Anthropic's tools may call it",
         "cache_control": "every prefix is kept as long as there is room",
         "defer_loading": "there is no search for tools here: the model gets every tool",
         "eager_input_streaming": "the input of a call comes in one piece",
-        "strict": "a call that is asked for follows its schema in any case",
     },
     ToolChoiceForm: {},
     ThinkingForm: {},

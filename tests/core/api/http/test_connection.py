@@ -3,80 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
 
 import msgspec
 import pytest
 
 from modeldeck.core.api.http.limits import ConnectionLimits
-from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
-from modeldeck.core.api.http.router import Route
-from modeldeck.core.errors import NotFound
-
-Serve = Callable[..., Any]
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
-
-HOST = b"Host: localhost\r\n"
-JSON = b"Content-Type: application/json\r\n"
-QUICK = ConnectionLimits(head_s=0.2, body_s=0.2, idle_s=0.2, write_s=0.3, linger_s=0.2, grace_s=0.2)
-
-
-def route(method: str, template: str, handler: Any, **more: Any) -> Route:
-    return Route(
-        method=method,
-        template=template,
-        operation_id=f"{method}{template}",
-        summary="",
-        tag="",
-        handler=handler,
-        **more,
-    )
-
-
-def plain(deck: Any, request: Request) -> Response:
-    return json_response({"path": request.path, **request.params, **request.query})
-
-
-async def echo(deck: Any, request: Request) -> Response:
-    await asyncio.sleep(0)
-    return json_response({"body": request.json(), "origin": request.origin})
-
-
-async def failing(deck: Any, request: Request) -> Response:
-    raise NotFound("No such thing.", "Ask for another.")
-
-
-async def broken(deck: Any, request: Request) -> Response:
-    raise RuntimeError("the secret of the core")
-
-
-async def stream(deck: Any, request: Request) -> StreamResponse:
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        for number in range(3):
-            await asyncio.sleep(0)
-            yield b"%d " % number
-
-    return StreamResponse(chunks=pieces(), first=b"first ", content_type="text/plain")
-
-
-ROUTES = (
-    route("GET", "/plain", plain),
-    route("GET", "/things/{thing}", plain),
-    route("POST", "/echo", echo),
-    route("GET", "/failing", failing),
-    route("GET", "/failing-text", failing, error_style="text", statuses={NotFound: 410}),
-    route("GET", "/failing-openai", failing, error_style="openai"),
-    route("GET", "/broken", broken),
-    route("GET", "/stream", stream),
-)
-
-
-def post(body: bytes, *headers: bytes) -> bytes:
-    lines = b"".join(header + b"\r\n" for header in headers)
-    return (
-        b"POST /echo HTTP/1.1\r\n%b%b%bContent-Length: %d\r\n\r\n" % (HOST, JSON, lines, len(body))
-    ) + body
+from tests.core.api.http.served_routes import HOST, JSON, ROUTES, Serve, post
 
 
 async def test_a_request_is_answered_with_all_that_a_good_server_says(serve: Serve) -> None:
@@ -213,6 +145,45 @@ async def test_a_request_may_come_in_pieces(serve: Serve, size: int) -> None:
         await client.send(data[start : start + size])
         await asyncio.sleep(0)
     assert msgspec.json.decode((await client.answer()).body)["body"] == {"a": [1, 2, 3]}
+
+
+async def test_a_long_head_may_come_in_pieces_as_well(serve: Serve) -> None:
+    """Each byte counts once for the limit, however the head is divided."""
+    client = await (await serve(ROUTES)).connect()
+    head = b"GET /plain HTTP/1.1\r\n" + HOST + (b"X: " + b"a" * 495 + b"\r\n") * 60 + b"\r\n"
+    assert 29_000 < len(head) < ConnectionLimits().head_bytes
+    for start in range(0, len(head), 1000):
+        await client.send(head[start : start + 1000])
+        await asyncio.sleep(0)
+    assert (await client.answer()).status == 200
+
+
+CHUNKED = b"POST /echo HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /plain HTTP/1.1\r\n" + HOST + b"X: ", CHUNKED + b"1\r\n1\r\n0\r\nX: "],
+    ids=["header", "trailer"],
+)
+async def test_a_header_without_an_end_is_refused_in_pieces_as_well(
+    serve: Serve, begun: bytes
+) -> None:
+    client = await (await serve(ROUTES)).connect()
+    await client.send(begun)
+    for _ in range(60):
+        await client.send(b"a" * 1000)
+        await asyncio.sleep(0)
+    assert (await client.answer()).status == 431
+
+
+async def test_chunks_count_for_the_body_and_not_for_the_head(serve: Serve) -> None:
+    """However small: these are 120 kB, of which 20 kB are the body."""
+    client = await (await serve(ROUTES)).connect()
+    await client.send(CHUNKED + b"1\r\n1\r\n" * 20_000 + b"0\r\nX: a\r\n\r\n")
+    answer = await client.answer()
+    assert answer.status == 400
+    assert b"JSON" in answer.body
 
 
 async def test_keep_alive_and_pipelining_keep_the_order(serve: Serve) -> None:
@@ -366,122 +337,3 @@ async def test_options_and_preflight(serve: Serve) -> None:
     )
     assert answer.status == 403
     assert "access-control-allow-origin" not in answer.headers
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"", 408),
-        (b"GET /plain HT", 408),
-        (b"GET /plain HTTP/1.1\r\n" + HOST, 408),
-        (b"POST /echo HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 4\r\n\r\nnu", 408),
-    ],
-)
-async def test_a_slow_client_is_told_and_left(serve: Serve, data: bytes, status: int) -> None:
-    client = await (await serve(ROUTES, limits=QUICK)).connect()
-    await client.send(data)
-    assert (await client.answer()).status == status
-    assert await client.ended() == b""
-
-
-async def test_an_idle_connection_ends_without_a_word(serve: Serve) -> None:
-    client = await (await serve(ROUTES, limits=QUICK)).connect()
-    await client.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")
-    assert (await client.answer()).status == 200
-    assert await client.ended() == b""
-
-
-async def test_a_stream_ends_its_generator_when_the_client_goes(serve: Serve, until: Until) -> None:
-    ended: list[str] = []
-
-    async def endless(deck: Any, request: Request) -> StreamResponse:
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            try:
-                while True:
-                    yield b"more "
-                    await asyncio.sleep(0.01)
-            finally:
-                ended.append("closed")
-
-        return StreamResponse(chunks=pieces())
-
-    client = await (await serve((route("GET", "/endless", endless),))).connect()
-    await client.send(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n")
-    await client.head()
-    await client.close()
-    await until(lambda: ended == ["closed"])
-
-
-async def test_a_client_that_never_reads_costs_a_bounded_amount(serve: Serve, until: Until) -> None:
-    sent = [0]
-    ended: list[str] = []
-
-    async def flood(deck: Any, request: Request) -> StreamResponse:
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            try:
-                while True:
-                    sent[0] += 1 << 16
-                    yield b"x" * (1 << 16)
-            finally:
-                ended.append("closed")
-
-        return StreamResponse(chunks=pieces())
-
-    client = await (await serve((route("GET", "/flood", flood),), limits=QUICK)).connect()
-    client.writer.transport.pause_reading()
-    await client.send(b"GET /flood HTTP/1.1\r\n" + HOST + b"\r\n")
-    await until(lambda: ended == ["closed"])
-    assert sent[0] < 64 << 20
-
-
-async def test_an_action_runs_to_its_end_when_the_client_goes(serve: Serve, until: Until) -> None:
-    begun, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def action(deck: Any, request: Request) -> Response:
-        begun.set()
-        await go.wait()
-        done.set()
-        return json_response({})
-
-    client = await (await serve((route("POST", "/action", action),))).connect()
-    await client.send(b"POST /action HTTP/1.1\r\n" + HOST + b"\r\n")
-    await begun.wait()
-    await client.close()
-    go.set()
-    async with asyncio.timeout(20):
-        await done.wait()
-
-
-async def test_work_for_a_client_that_went_is_cancelled_where_the_route_says_so(
-    serve: Serve, until: Until
-) -> None:
-    begun, ended = asyncio.Event(), list[str]()
-
-    async def action(deck: Any, request: Request) -> Response:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("cancelled")
-        return json_response({})
-
-    served = await serve((route("POST", "/action", action, cancel_when_gone=True),))
-    client = await served.connect()
-    await client.send(b"POST /action HTTP/1.1\r\n" + HOST + b"\r\n")
-    await begun.wait()
-    await client.close()
-    await until(lambda: ended == ["cancelled"])
-
-
-async def test_at_the_limit_an_idle_connection_makes_room(serve: Serve) -> None:
-    served = await serve(ROUTES, limits=ConnectionLimits(connections=2))
-    first, second = await served.connect(), await served.connect()
-    for client in (first, second):
-        await client.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert (await client.answer()).status == 200
-    third = await served.connect()
-    await third.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")
-    assert (await third.answer()).status == 200
-    assert await first.ended() == b""
-    await second.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")
-    assert (await second.answer()).status == 200

@@ -101,3 +101,11 @@ def test_more_text_than_any_context_holds_is_refused_before_it_is_decoded() -> N
         decode(text)
     image = json.dumps({"image": "A" * TEXT_BYTES, "text": "a"}).encode()
     assert decode(image)["text"] == "a"
+
+
+@pytest.mark.parametrize("text", ["A" * 9, 'A"B\\C\n' * 3, "é" * 9, "\x00" * 9])
+def test_large_values_are_encoded_as_others_are(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_body, "IMAGE_BYTES", 5)
+    monkeypatch.setattr(json_body, "WINDOW", 4)
+    value = {"a": [text, {"b": text + "="}, "short", None, 1.5], "c": text}
+    assert json.loads(json_body.encode(value)) == value

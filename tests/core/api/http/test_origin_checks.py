@@ -127,6 +127,7 @@ def test_a_body_is_json(content_type: str, length: str, status: int | None) -> N
         assert caught.value.status == status
 
 
+AIOHTTP = {"user_agent": "litellm/1.108.7", "content_type": "application/octet-stream"}
 CURL = {"user_agent": "curl/8.5.0", "content_type": "application/x-www-form-urlencoded"}
 
 
@@ -136,6 +137,10 @@ CURL = {"user_agent": "curl/8.5.0", "content_type": "application/x-www-form-urle
         ("/api/chat", "localhost:5323", {"user_agent": "litellm/1.1"}, True),
         ("/v1/chat/completions", "127.0.0.1:5323", {}, True),
         ("/api/chat", "[::1]:5323", CURL, True),
+        ("/api/chat", "localhost", AIOHTTP, True),
+        ("/api/chat", "localhost", {**AIOHTTP, "origin": "http://app.example:3000"}, False),
+        ("/api/chat", "deck.example:1000", AIOHTTP, False),
+        ("/chat/completions", "localhost", CURL, True),
         ("/rerank", "localhost", CURL, True),
         ("/tokenize", "localhost", CURL, True),
         ("/api/chat", "localhost", {"content_type": "text/plain"}, False),

@@ -87,3 +87,16 @@ def test_what_cannot_be_told_is_refused(
     answer = http.post(path, json={"model": TINY, **body})
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
+
+
+def test_chat_is_answered_where_programs_leave_v1_out(http: httpx.Client) -> None:
+    given = {"messages": [{"role": "user", "content": "count"}], "temperature": 0}
+    named = asked(http, "/v1/chat/completions", **given)
+    bare = asked(http, "/chat/completions", **given)
+    assert bare["choices"] == named["choices"]
+    with http.stream(
+        "POST", "/chat/completions", json={"model": TINY, "stream": True, **given}
+    ) as a:
+        assert list(a.iter_lines())[-2] == "data: [DONE]"
+    refused = http.post("/chat/completions", json={"model": "nobody/nothing", **given})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")

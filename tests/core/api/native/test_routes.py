@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from modeldeck.core.api.native.bodies import LoadBody
+from modeldeck.core.api.native.bodies import DefaultsBody, LoadBody
 from modeldeck.core.api.native.feed import FeedFrames
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import Disk, Host, LoadOptions, LoadWish
@@ -99,6 +99,35 @@ async def test_a_download_is_held_resumed_canceled_and_forgotten(ask: Ask, hub: 
     assert (await ask("POST", f"downloads/{key}/cancel", {"discard": True}))["state"] == "canceled"
     await ask("DELETE", f"downloads/{key}", status=204)
     assert (await ask("GET", "state"))["downloads"] == []
+
+
+async def test_a_loaded_model_is_loaded_anew_only_when_asked_and_defaults_are_saved(
+    ask: Ask,
+) -> None:
+    model = await downloaded(ask)
+    path = f"models/{model['id']}"
+    load = {"context_length": 512, "wait": True}
+    first = await ask("POST", f"{path}/load", load)
+    assert (await ask("POST", f"{path}/load", load))["id"] == first["id"]
+    other = {"context_length": 256, "wait": True}
+    refused = (await ask("POST", f"{path}/load", other, status=409))["error"]
+    assert refused["code"] == "loaded_already"
+    assert "`reload: true`" in refused["remedy"]
+    plan = await ask("POST", f"{path}/load/plan", {"context_length": 256, "reload": True})
+    assert plan["replaces"]["instance_id"] == first["id"]
+    second = await ask("POST", f"{path}/load", {**other, "reload": True})
+    assert (second["id"] != first["id"], second["context_length"]) == (True, 256)
+    await ask("POST", f"instances/{second['id']}/unload")
+
+    saved = await ask("PATCH", f"{path}/defaults", {"context_length": 1024, "threads": 1})
+    assert (saved["context_length"], saved["threads"], saved["mmap"]) == (1024, 1, None)
+    await ask("PATCH", f"{path}/defaults", {}, status=400)
+    await ask("PATCH", f"{path}/defaults", {"threads": None})
+    settings = (await ask("GET", "state"))["settings"]
+    assert settings["load_defaults"][model["id"]] == {**saved, "threads": None}
+    assert (await ask("POST", f"{path}/load/plan"))["origins"]["context_length"] == "saved"
+    await ask("DELETE", f"{path}/defaults", status=204)
+    assert (await ask("GET", "state"))["settings"]["load_defaults"] == {}
 
 
 async def test_an_instance_is_pinned_and_its_idle_time_changed(ask: Ask) -> None:
@@ -269,7 +298,9 @@ async def test_stop_is_answered_and_then_done(ask: Ask, core: CoreProcess) -> No
 
 def test_a_load_s_body_has_every_option_and_no_other_name_for_it() -> None:
     options = set(LoadOptions.__dataclass_fields__)
-    assert set(LoadBody.__dataclass_fields__) == options | {"force", "fresh", "make_room", "wait"}
+    actions = {"force", "fresh", "make_room", "wait", "reload", "end_answers"}
+    assert set(LoadBody.__dataclass_fields__) == options | actions
+    assert set(DefaultsBody.__dataclass_fields__) == options
     wish = LoadWish(options=LoadOptions(threads=3), force=True)
     assert LoadBody(threads=3, force=True).wish() == wish
 

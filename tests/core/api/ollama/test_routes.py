@@ -13,6 +13,7 @@ import pytest
 from ollama import AsyncClient, ResponseError
 
 from modeldeck.core.api.http.messages import convert
+from modeldeck.core.api.ollama.options import with_options_inside
 from modeldeck.core.api.ollama.schema import OllamaChatBody, conversation
 from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import InvalidRequest
@@ -163,6 +164,25 @@ async def test_tools_and_schemas(client: AsyncClient) -> None:
     assert after.message.content == expected("count")
 
 
+async def test_a_request_of_ollama_ai_provider(
+    client: AsyncClient, shared_core: CoreProcess
+) -> None:
+    """As ollama-ai-provider-v2 3.6.0 sends it: what Ollama has in `options` stands beside it."""
+    await client.pull(TINY)
+    city = {"type": "string", "enum": ["Oslo"]}
+    schema = {"type": "object", "properties": {"city": city}, "required": ["city"]}
+    asked = {"model": TINY, "think": False, "stream": False, "temperature": 0.0, "top_p": 0.9}
+    tools = [{"type": "function", "function": {"name": "clock", "parameters": schema}}]
+    forced = {**asked, "max_output_tokens": 600, "tools": tools, "tool_choice": "required"}
+    async with httpx.AsyncClient(base_url=f"{shared_core.url}/api", timeout=60) as http:
+        called = (await http.post("/chat", json={**forced, "messages": said("count")})).json()
+        cut = {**asked, "max_output_tokens": 3, "messages": said("count")}
+        short = (await http.post("/chat", json=cut)).json()
+    (call,) = called["message"]["tool_calls"]
+    assert call["function"] == {"name": "clock", "arguments": {"city": "Oslo"}, "index": 0}
+    assert (short["done_reason"], short["eval_count"]) == ("length", 3)
+
+
 async def test_embeddings(client: AsyncClient) -> None:
     await client.pull("hf.co/deck/tiny-embed-GGUF")
     shown = await client.show(EMBED)
@@ -174,7 +194,8 @@ async def test_embeddings(client: AsyncClient) -> None:
     assert len(one.embeddings[0]) == 256
     assert math.hypot(*one.embeddings[0]) == pytest.approx(1)
     old = await client.embeddings(EMBED, "count one")
-    assert old.embedding == both.embeddings[0]
+    # What shares a batch moves the last digits.
+    assert old.embedding == pytest.approx(both.embeddings[0], abs=1e-5)
     with pytest.raises(ResponseError, match="embeddings"):
         await client.generate(EMBED, "x")
 
@@ -207,12 +228,13 @@ def chat(**fields: Any) -> OllamaChatBody:
     [
         ({"think": "a lot"}, "think"),
         ({"format": "xml"}, "xml"),
-        ({"messages": [{"role": "user", "images": ["x"]}]}, "images"),
+        ({"messages": [{"role": "user", "images": [7]}]}, "images"),
         ({"messages": [{"role": "nobody"}]}, "role"),
         ({"options": {"temperature": "hot"}}, "temperature"),
         ({"options": {"num_ctx": 1 << 40}}, "num_ctx"),
         ({"tools": [{"type": "x"}]}, "'x'"),
         ({"keep_alive": "for ever"}, "keep_alive"),
+        ({"tool_choice": "required"}, "tool_choice"),
     ],
 )
 def test_a_chat_that_cannot_be_honoured_is_refused(fields: dict[str, Any], words: str) -> None:
@@ -268,6 +290,48 @@ def test_options_become_ours() -> None:
     assert (load.context_length, load.threads, load.batch_size) == (512, None, 512)
     assert (made.mirostat, made.typical_p, made.repeat_last_n, made.top_k) == (2, 0.5, -1, 0)
     assert chat(messages=[]).request() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"model": "m"}, None),
+        ({"temperature": 0.5, "top_p": 0.9, "max_output_tokens": 40, "think": False},
+         {"temperature": 0.5, "top_p": 0.9, "num_predict": 40}),
+        ({"seed": 1, "top_k": 9, "options": {"seed": 7}}, {"seed": 7, "top_k": 9}),
+        ({"max_tokens": 5, "options": None}, {"num_predict": 5}),
+    ],
+)  # fmt: skip
+def test_options_beside_options_are_heeded(
+    given: dict[str, Any], options: dict[str, Any] | None
+) -> None:
+    assert with_options_inside(given).get("options") == options
+    assert with_options_inside(given).get("think") == given.get("think")
+
+
+@pytest.mark.parametrize("given", [None, [], "x", {"seed": 1, "options": [2]}])
+def test_what_is_no_request_is_left_for_its_refusal(given: Any) -> None:
+    assert with_options_inside(given) is given
+
+
+ADDER = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "made"),
+    [
+        (None, None),
+        ("auto", "auto"),
+        ("none", "none"),
+        ("required", "required"),
+        ({"type": "function", "function": {"name": "add"}}, "add"),
+        ({"type": "function", "name": "add"}, "add"),
+    ],
+)
+def test_a_tool_can_be_demanded(choice: Any, made: str | None) -> None:
+    asked = chat(tools=[ADDER], tool_choice=choice).request()
+    assert asked is not None
+    assert asked.tool_choice == made
 
 
 def test_answers_of_tools_belong_to_calls() -> None:

@@ -11,7 +11,8 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.chat import completion_create_params as chat_params
 
 from modeldeck.core.api.openai import field_table
-from modeldeck.core.api.openai.chat_schema import ChatBody, ChatMessage
+from modeldeck.core.api.openai.chat_messages import ChatMessage
+from modeldeck.core.api.openai.chat_request import ChatBody
 from modeldeck.core.api.openai.completions import CompletionBody
 from modeldeck.core.api.openai.embeddings import EmbeddingsBody
 from modeldeck.core.api.openai.field_table import FieldTable

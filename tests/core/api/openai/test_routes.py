@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
-from types import SimpleNamespace
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -16,22 +13,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from modeldeck.core.concurrency import BackgroundTasks
-from modeldeck.core.config.config import Config
 from modeldeck.core.demo.model_writer import TOPICS, expected
-from modeldeck.core.errors import Busy, DeckError, EngineFailed
-from modeldeck.core.schema import (
-    Chunk,
-    GenerateRequest,
-    Model,
-    Requester,
-)
-from modeldeck.core.service.answers.running import KeptAnswers
-from modeldeck.core.service.inference.answers import ModelReply
 from tests.support.process import CoreProcess
-
-Serve = Callable[..., Any]
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 TINY = "deck/tiny-GGUF:Q8_0"
 EMBED = "deck/tiny-embed-GGUF:F16"
@@ -53,6 +36,11 @@ async def client(stocked: str) -> AsyncIterator[AsyncOpenAI]:
     """OpenAI's client."""
     async with AsyncOpenAI(base_url=f"{stocked}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+async def instances(http: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """The instances, as the core tells them."""
+    return list((await http.get("/deck/state")).json()["instances"])
 
 
 def said(text: str) -> list[Any]:
@@ -105,6 +93,31 @@ async def test_models_and_chats_whole_and_streamed(client: AsyncOpenAI) -> None:
         model=TINY, messages=said("count"), temperature=0, stop=[" three", " four"]
     )
     assert (cut.choices[0].message.content, cut.choices[0].finish_reason) == ("One two", "stop")
+
+
+async def test_several_answers_come_at_once_and_end_with_their_client(
+    client: AsyncOpenAI, stocked: str
+) -> None:
+    async with httpx.AsyncClient(base_url=stocked, timeout=PATIENCE_S) as http:
+        whole = await client.chat.completions.create(
+            model=TINY, messages=said("count"), temperature=0, n=6
+        )
+        assert [(c.index, c.message.content) for c in whole.choices] == [
+            (index, expected("count")) for index in range(6)
+        ]
+        stream = await client.chat.completions.create(
+            model=TINY, messages=said("loop"), temperature=0, n=6, stream=True
+        )
+        seen: set[int] = set()
+        async for piece in stream:
+            seen |= {choice.index for choice in piece.choices if choice.delta.content}
+            if len(seen) == 4:  # as many as it has slots; none of them ends by itself
+                break
+        await stream.close()
+        assert seen == {0, 1, 2, 3}
+        async with asyncio.timeout(PATIENCE_S):
+            while any(each["requests"] for each in await instances(http)):
+                pass
 
 
 async def test_completions_go_on_from_prompts(client: AsyncOpenAI) -> None:
@@ -200,149 +213,6 @@ async def test_keep_alive_unloads_after_the_answer(client: AsyncOpenAI, stocked:
         async with asyncio.timeout(PATIENCE_S):
             while await instances():  # noqa: ASYNC110  # a core of its own has no event here
                 await asyncio.sleep(0.02)
-
-
-# What the service does to the API, told by a service that does as it is told
-
-
-class Engine:
-    """A service with one model that is loaded, and that answers as it is told."""
-
-    def __init__(self, *pieces: Chunk | DeckError | None) -> None:
-        """None stands for waiting for ever."""
-        self.config = Config()
-        self.state = SimpleNamespace(models={})
-        self.answers = KeptAnswers(BackgroundTasks())
-        self.pieces = pieces
-        self.left: list[str] = []
-
-    def model(self, ref: str) -> Model:
-        return Model(id="1", unique="a/b", name="b", format="gguf", source="custom")
-
-    @asynccontextmanager
-    async def answer(
-        self, model: Model, request: GenerateRequest, requester: Requester, **more: Any
-    ) -> AsyncIterator[ModelReply]:
-        async with aclosing(self._chunks()) as chunks:
-            try:
-                yield ModelReply(chunks=chunks, load_s=0.0)
-            finally:
-                self.left.append(model.id)
-
-    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
-        for piece in self.pieces:
-            if isinstance(piece, DeckError):
-                raise piece
-            if piece is None:
-                await asyncio.Event().wait()
-            else:
-                yield piece
-
-
-BODIES: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"model": "b", "messages": said("a")},
-    "/v1/completions": {"model": "b", "prompt": "a"},
-    "/api/chat": {"model": "b", "messages": said("a")},
-    "/api/generate": {"model": "b", "prompt": "a"},
-}
-"""Every way to ask for text."""
-
-EVERY_WAY = pytest.mark.parametrize("path", list(BODIES))
-
-
-def asked(path: str, *, stream: bool) -> bytes:
-    body = json.dumps({**BODIES[path], "stream": stream}).encode()
-    return (
-        b"POST %b HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-        % (path.encode(), len(body), body)
-    )
-
-
-@EVERY_WAY
-async def test_a_client_that_leaves_ends_its_answer(serve: Serve, until: Until, path: str) -> None:
-    cases: list[tuple[list[Chunk | None], bool]] = [
-        ([Chunk(text="a"), None], True),
-        ([None], True),
-        ([Chunk(text="a"), None], False),
-    ]
-    for pieces, stream in cases:
-        engine = Engine(*pieces)
-        client = await (await serve(deck=engine)).connect()
-        await client.send(asked(path, stream=stream))
-        if stream and pieces[0]:
-            await client.head()
-        await client.close()
-        await until(lambda engine=engine: engine.left == ["1"])  # type: ignore[misc]  # bound now
-
-
-class Thinker(Engine):
-    """A deck whose model cannot be told not to think."""
-
-    def model(self, ref: str) -> Model:
-        return replace(super().model(ref), capabilities=("thinking", "always_thinking"))
-
-
-HI = [{"role": "user", "content": "hi"}]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("/v1/chat/completions", {"messages": HI, "reasoning_effort": "none"}),
-        ("/v1/messages", {"messages": HI, "thinking": {"type": "disabled"}}),
-        ("/v1/responses", {"input": HI, "reasoning": {"effort": "none"}, "store": False}),
-        ("/api/chat", {"messages": HI, "think": False}),
-    ],
-)
-async def test_a_model_that_thinks_anyway_says_so(
-    serve: Serve, path: str, fields: dict[str, Any], stream: bool
-) -> None:
-    given = {"model": "b", **fields, "stream": stream}
-    body = json.dumps(given).encode()
-    for engine, told in ((Thinker, True), (Engine, False)):
-        served = await serve(deck=engine(Chunk(text="a"), Chunk(finish_reason="stop")))
-        answer = await served.ask(
-            b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
-        )
-        assert answer.status == 200
-        assert ("cannot be told" in answer.headers.get("x-model-notice", "")) is told
-
-
-@EVERY_WAY
-async def test_what_fails_before_the_first_word_fails_with_its_status(
-    serve: Serve, path: str
-) -> None:
-    for stream in (True, False):
-        served = await serve(deck=Engine(Busy("Full.")))
-        answer = await served.ask(asked(path, stream=stream))
-        assert answer.status == 503
-        assert b"Full." in answer.body
-
-
-@EVERY_WAY
-@pytest.mark.parametrize(
-    ("end", "words"),
-    [
-        (EngineFailed("It died."), b"It died."),
-        (Chunk(finish_reason="cancelled"), b"unloaded"),
-        (Chunk(text="b"), b"mid-answer"),
-    ],
-)
-async def test_what_fails_later_is_told_in_the_stream_or_by_a_status(
-    serve: Serve, path: str, end: Chunk | DeckError, words: bytes
-) -> None:
-    served = await serve(deck=Engine(Chunk(text="a"), end))
-    answer = await served.ask(asked(path, stream=True))
-    assert answer.status == 200
-    assert b'"a"' in answer.body
-    assert words in answer.body.strip().split(b"\n")[-1]
-    assert b"[DONE]" not in answer.body
-    answer = await served.ask(asked(path, stream=False))
-    assert answer.status >= 499
-    assert words in answer.body
 
 
 WEATHER: Any = {

@@ -10,7 +10,7 @@ import pytest
 
 from modeldeck.core.api.http.messages import convert
 from modeldeck.core.api.openai.chat_answer import ChatStream, CompletionChunk, choice_of
-from modeldeck.core.api.openai.chat_schema import ChatBody, generate_request
+from modeldeck.core.api.openai.chat_request import ChatBody, generate_request
 from modeldeck.core.api.openai.completions import CompletionBody
 from modeldeck.core.schema import Chunk, TokenLogprob, ToolCall
 
@@ -195,4 +195,7 @@ def test_several_answers_have_seeds_of_their_own() -> None:
     made = completion(prompt=["a", "b"], n=2, seed=7).requests()
     assert [(one.prompt, one.seed) for one in made] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
     assert len(completion(prompt="a", n=2, best_of=2).requests()) == 2
+    ends = [Chunk(prompt_tokens=tokens, completion_tokens=1) for tokens in (3, 3, 5, 5)]
+    usage = completion(prompt=["a", "b"], n=2).usage(ends)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (8, 4)
     assert completion(prompt="a", suffix="b").requests()[0].suffix == "b"

@@ -48,10 +48,15 @@ class ScriptedDeck:
         self.answers = KeptAnswers(self.background)
         self.tokens = SimpleNamespace(find=self._token, on_revoked=lambda told: None)
         self.state = SimpleNamespace(models={})
+        self.models = SimpleNamespace(find=self.model)
+        self.instances = SimpleNamespace(using=self.using)
+        self.inference = SimpleNamespace(answer=self.answer, tokenize=self.tokenize)
         self.asked: list[GenerateRequest] = []
         self.loads = 0
         self.left = asyncio.Event()
         """Set when an answer is left."""
+        self.turn_came: asyncio.Event | None = None
+        """What a request waits for before it is its turn; None for nothing."""
         self._answers = list(answers) or [HELLO]
         self._answerer = answerer
 
@@ -92,9 +97,13 @@ class ScriptedDeck:
             answer = self._answers[min(len(self.asked), len(self._answers)) - 1]
         async with aclosing(self._chunks(answer)) as chunks:
             try:
-                yield ModelReply(chunks=chunks, load_s=0)
+                yield ModelReply(chunks=chunks, load_s=0, begun=self._begun)
             finally:
                 self.left.set()
+
+    async def _begun(self) -> None:
+        if self.turn_came is not None:
+            await self.turn_came.wait()
 
     async def tokenize(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -140,11 +141,24 @@ async def test_tools_are_called_and_their_outputs_taken(client: AsyncOpenAI) -> 
     assert custom.type == "custom_tool_call"
     assert (custom.name, custom.input) == ("weather", '{"city": "Paris"}')
 
+    held = {**WEATHER, "parameters": PLACE, "strict": True}
+    strict = await client.responses.create(**ASK, input="Will it rain?", tools=[held])
+    (place,) = [item for item in strict.output if item.type == "function_call"]
+    assert json.loads(place.arguments)["city"] in ("Oslo", "Bergen"), "by itself it says Paris"
+    regex: Any = {"type": "grammar", "syntax": "regex", "definition": "[a-z]{2,9}"}
+    told = await client.responses.create(
+        **ASK,
+        input="Will it rain?",
+        tools=[{"type": "custom", "name": "weather", "format": regex}],
+    )
+    (typed,) = [item for item in told.output if item.type == "custom_tool_call"]
+    assert re.fullmatch("[a-z]{2,9}", typed.input)
+
     form: Any = {"format": {"type": "json_schema", "name": "p", "schema": PLACE}}
     called = await client.responses.create(**ASK, input="Will it rain?", tools=[WEATHER], text=form)
     assert [item.type for item in called.output] == ["function_call"]
-    told = await client.responses.create(**ASK, input="count", tools=[WEATHER], text=form)
-    assert json.loads(told.output_text)["city"] in ("Oslo", "Bergen")
+    free = await client.responses.create(**ASK, input="count", tools=[WEATHER], text=form)
+    assert json.loads(free.output_text)["city"] in ("Oslo", "Bergen")
 
 
 async def test_thoughts_are_items_of_their_own(client: AsyncOpenAI) -> None:
@@ -196,18 +210,85 @@ async def test_answers_are_kept_until_they_are_deleted(client: AsyncOpenAI) -> N
         await client.responses.retrieve(unkept.id)
 
 
-async def test_an_answer_that_never_ends_is_cancelled(client: AsyncOpenAI) -> None:
-    stream = await client.responses.create(**ASK, input="loop", stream=True)
-    id = ""
+async def begun_with(stream: Any, words: str) -> tuple[str, int]:
+    """The id of a streamed answer and the number of its event, once it begins with these words."""
+    id = text = ""
     async for event in stream:
         if event.type == "response.created":
             id = event.response.id
         if event.type == "response.output_text.delta":
-            break
+            text += event.delta
+            if text.startswith(words):
+                return id, event.sequence_number
+    raise AssertionError(text)
+
+
+async def test_an_answer_that_never_ends_is_cancelled(client: AsyncOpenAI) -> None:
+    stream = await client.responses.create(**ASK, input="loop", stream=True)
+    id, _ = await begun_with(stream, "Tick tock")
     cancelled = await client.responses.cancel(id)
     assert cancelled.status == "cancelled"
     assert cancelled.output_text.startswith("Tick tock")
     await stream.close()
+
+
+async def test_an_answer_in_the_background_is_polled_followed_and_cancelled(
+    client: AsyncOpenAI,
+) -> None:
+    begun = await client.responses.create(**ASK, input="count", background=True)
+    assert (begun.status, begun.background) == ("queued", True)
+    stream = await client.responses.retrieve(begun.id, stream=True)
+    events = [event async for event in stream]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert [event.type for event in events[:3]] == [
+        *("response.created", "response.queued", "response.in_progress"),
+    ]
+    whole = await client.responses.retrieve(begun.id)
+    assert (whole.status, whole.output_text) == ("completed", expected("count"))
+    assert await client.responses.cancel(begun.id) == whole
+
+    stream = await client.responses.create(**ASK, input="loop", background=True, stream=True)
+    id, number = await begun_with(stream, "Tick tock")
+    await stream.close()
+    rest = await client.responses.retrieve(id, stream=True, starting_after=number)
+    assert (await anext(aiter(rest))).sequence_number == number + 1
+    await rest.close()
+    cancelled = await client.responses.cancel(id)
+    assert cancelled.status == "cancelled"
+    assert cancelled.output_text.startswith("Tick tock")
+
+
+async def test_a_conversation_is_kept_and_gone_on_from(client: AsyncOpenAI) -> None:
+    made = await client.conversations.create(
+        metadata={"topic": "numbers"}, items=[{"role": "user", "content": "Be brief."}]
+    )
+    assert made.metadata == {"topic": "numbers"}
+    told = await client.responses.create(**ASK, input="count", conversation=made.id)
+    assert told.conversation is not None
+    assert (told.conversation.id, told.output_text) == (made.id, expected("count"))
+    async with client.responses.stream(
+        **ASK, input="llama", conversation={"id": made.id}, store=False
+    ) as stream:
+        final = await stream.get_final_response()
+    assert final.output_text == expected("llama")
+    pages = client.conversations.items.list(made.id, order="asc", limit=2)
+    items: list[Any] = [item async for item in pages]
+    assert [item.content[0].text for item in items] == [
+        *("Be brief.", "count", expected("count"), "llama", expected("llama")),
+    ]
+    assert await client.conversations.items.retrieve(items[1].id, conversation_id=made.id)
+    await client.conversations.items.delete(items[0].id, conversation_id=made.id)
+    added = await client.conversations.items.create(
+        made.id, items=[{"role": "user", "content": "more"}]
+    )
+    assert added.first_id == added.last_id == added.data[0].id
+    changed = await client.conversations.update(made.id, metadata={"topic": "words"})
+    assert await client.conversations.retrieve(made.id) == changed
+    deleted = await client.conversations.delete(made.id)
+    assert deleted.deleted
+    with pytest.raises(openai.NotFoundError) as gone:
+        await client.responses.create(**ASK, input="count", conversation=made.id)
+    assert gone.value.code == "conversation_not_found"
 
 
 async def test_what_cannot_be_done_is_an_error_with_its_code(client: AsyncOpenAI) -> None:
@@ -233,7 +314,7 @@ AGENT_PROGRAM = """
 import asyncio, json, os, sys
 from typing import Literal
 from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, function_tool
-from agents import set_tracing_disabled
+from agents import OpenAIConversationsSession, set_tracing_disabled
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -263,6 +344,12 @@ async def main():
     told["kept"] = (
         await Runner.run(plain, "json", previous_response_id=one.last_response_id)
     ).final_output
+    session = OpenAIConversationsSession(openai_client=client)
+    await Runner.run(plain, "count", session=session)
+    told["session"] = (await Runner.run(plain, "llama", session=session)).final_output
+    told["turns"] = len(await session.get_items())
+    await session.pop_item()
+    await session.clear_session()
     tools = Agent(name="a", model=model, model_settings=calm, tools=[weather])
     told["tool"] = (await Runner.run(tools, "Will it rain?")).final_output
     typed = Agent(name="a", model=model, model_settings=calm, output_type=Place)
@@ -299,6 +386,8 @@ async def test_openai_s_agents_work_by_default(stocked: str, tmp_path: Path) -> 
         "text": expected("count"),
         "again": expected("llama"),
         "kept": expected("json"),
+        "session": expected("llama"),
+        "turns": 4,
         "city": "Paris",
         "tool": expected("count"),
         "events": "response.completed",

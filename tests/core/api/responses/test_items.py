@@ -169,14 +169,16 @@ def test_every_item_of_openai_s_client_is_known() -> None:
     assert theirs - known == set()
 
 
-def test_files_of_text_are_read_and_images_of_tools_named() -> None:
+def test_files_of_text_are_read_and_images_of_tools_taken() -> None:
     data = base64.b64encode("né".encode()).decode()
     file = {"type": "input_file", "filename": "a.py", "file_data": f"data:;base64,{data}"}
     made = messages_of([{"role": "user", "content": [file, {"type": "input_text", "text": "?"}]}])
     assert made[0].content == "File a.py:\nné\n?"
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
-    made = messages_of([{"type": "function_call_output", "call_id": "c", "output": [image]}])
-    assert "cannot see" in made[0].content
+    kept = {"type": "input_image", "file_id": "f"}
+    made = messages_of([{"type": "function_call_output", "call_id": "c", "output": [image, kept]}])
+    assert [media.place for media in made[0].media] == ["input[0].output[0]"]
+    assert made[0].content == "[An image that was not sent]"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_files_of_text_are_read_and_images_of_tools_named() -> None:
         ({"content": "x"}, r"input\[1\].*None"),
         ({"role": "nobody", "content": "x"}, r"input\[1\].*role"),
         ({"role": "user", "content": [{"text": "x"}]}, r"type"),
-        ({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}, "input_image"),
+        ({"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}, "input_image"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "input_audio"),
         ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "without its data"),
         (

@@ -16,31 +16,10 @@ from modeldeck.core.schema import Chunk, GenerateRequest, ToolCall
 from modeldeck.core.service.answers import running
 from tests.core.api.responses.scripted import HELLO, Piece, ScriptedDeck, events_of
 
-Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 Start = Callable[..., Awaitable[tuple[ScriptedDeck, httpx.AsyncClient]]]
 
 ASK: dict[str, Any] = {"model": "b", "input": "hello"}
-
-
-@pytest.fixture
-async def start(serve: Serve) -> AsyncIterator[Start]:
-    """Starts a listener on a service that answers as it is told, and a client of it."""
-    open_: list[tuple[ScriptedDeck, httpx.AsyncClient]] = []
-
-    async def begin(
-        *answers: Any, answerer: Any = None, **settings: Any
-    ) -> tuple[ScriptedDeck, httpx.AsyncClient]:
-        deck = ScriptedDeck(*answers, answerer=answerer)
-        served = await serve(deck=deck, **settings)
-        client = httpx.AsyncClient(base_url=f"{served.addresses.url}/v1", timeout=20)
-        open_.append((deck, client))
-        return deck, client
-
-    yield begin
-    for deck, client in open_:
-        await client.aclose()
-        await deck.close()
 
 
 async def post(client: httpx.AsyncClient, path: str = "/responses", **fields: Any) -> Any:
@@ -368,6 +347,10 @@ async def test_tokens_are_counted_without_an_answer(start: Start) -> None:
     deck, client = await start()
     told = await post(client, "/responses/input_tokens", instructions="Be brief.")
     assert told == {"object": "response.input_tokens", "input_tokens": 2}
+    both = {**ASK, "conversation": "conv_1", "previous_response_id": "resp_1"}
+    refused = await client.post("/responses/input_tokens", json=both)
+    assert refused.status_code == 400
+    assert "exclude each other" in refused.text
     assert deck.asked == []
 
 

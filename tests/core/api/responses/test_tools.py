@@ -15,7 +15,10 @@ from modeldeck.core.api.responses.tools import (
     text_input,
 )
 from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.text.call_grammar import grammar_for
+from modeldeck.core.schema import GenerateRequest, Message
 from tests.core.api.responses.sdk_types import discriminators
+from tests.support.byte_vocabulary import follows
 
 ADD = {"type": "function", "name": "add", "description": "Adds.", "parameters": {"type": "object"}}
 RUN = {"type": "custom", "name": "run", "description": "Runs."}
@@ -39,6 +42,37 @@ def test_each_kind_of_tool_is_a_function_for_the_model() -> None:
     # A model that leaves the namespace out, or invents a tool.
     assert made.target("close").namespace == "agents"
     assert made.target("other") == ToolTarget(name="other")
+
+
+def custom(**format_: str) -> dict[str, Any]:
+    return {"type": "custom", "name": "run", "format": {"type": "grammar", **format_}}
+
+
+def test_the_grammar_of_a_custom_tool_is_enforced_or_told_or_refused() -> None:
+    spec = custom(syntax="regex", definition="ls|cd [a-z]+")
+    (tool,) = offer([spec], "auto").tools
+    assert tool.strict
+    grammar = grammar_for(
+        GenerateRequest(messages=(Message(role="user"),), tools=(tool,)), "<tool_call> {{ tools }}"
+    )
+    assert grammar is not None
+    call = '<tool_call>{"name": "run", "arguments": {"input": "cd x"}}</tool_call>'
+    assert follows(grammar, call)
+    assert not follows(grammar, call.replace("cd x", "rm x"))
+
+    lark = custom(syntax="lark", definition='start: "x"')
+    (tool,) = offer([lark], "auto").tools
+    assert not tool.strict
+    assert offer([lark, ADD], "required").choice == "required"
+    named = {"type": "custom", "name": "run"}
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [named]}
+    for choice in (named, allowed, "required"):
+        with pytest.raises(InvalidRequest, match="Lark cannot be enforced"):
+            offer([lark], choice)
+    with pytest.raises(InvalidRequest, match="format of the tool 'run'"):
+        offer([custom(syntax="ebnf", definition="x")], None)
+    (plain,) = offer([{"type": "function", "name": "f", "strict": True}], None).tools
+    assert plain.strict
 
 
 def test_the_grammar_of_a_custom_tool_is_told() -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from modeldeck.core.cache import scan
 from modeldeck.core.downloads.http.responses import stated_sha256
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import (
@@ -27,6 +26,7 @@ from modeldeck.core.errors import (
     ServerUnavailable,
 )
 from modeldeck.core.formats.unique_names import UrlName, parse_unique
+from modeldeck.core.hub_cache import scan
 from modeldeck.core.network.address_policy import check_url, is_public
 from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
@@ -306,6 +306,10 @@ def test_which_urls_may_be_asked(url: str, trusted: tuple[str, ...], good: bool)
         ("64:ff9b::a00:1", False),
         ("64:ff9b::101:101", True),
         ("2002:a00:1::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False),
     ],
 )
 def test_which_addresses_are_of_the_internet(address: str, public: bool) -> None:

@@ -27,7 +27,7 @@ BALLAST_MIB = 28
 CHILD = """
 import asyncio, hashlib, json, os, pathlib, subprocess, sys
 import msgspec
-from modeldeck.core.cache.stores import CacheStores
+from modeldeck.core.hub_cache.stores import CacheStores
 from modeldeck.core.config.config import DownloadSettings as Settings
 from modeldeck.core.downloads import journal, queue, ranges
 from modeldeck.core.downloads.transfer import written_ranges, partial_file as partial

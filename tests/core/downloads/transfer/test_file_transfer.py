@@ -13,8 +13,9 @@ from modeldeck.core.config import config
 from modeldeck.core.downloads.http.responses import FileLocation
 from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.downloads.job_records import DurableRanges, FileProgress
-from modeldeck.core.downloads.transfer.file_transfer import FileTransfer, verified
-from modeldeck.core.downloads.transfer.rate_limit import RateLimiter
+from modeldeck.core.downloads.transfer.bandwidth_limit import RateLimiter
+from modeldeck.core.downloads.transfer.file_transfer import FileTransfer
+from modeldeck.core.downloads.transfer.verifier import verified
 from modeldeck.core.errors import Corrupt
 from modeldeck.core.schema import RepoFile
 

@@ -17,7 +17,7 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.runtime.engines.base import Flag
 from modeldeck.core.runtime.engines.llama.devices import Devices
 from modeldeck.core.runtime.engines.llama.engine import LlamaEngine
-from modeldeck.core.runtime.process.messages import LoadModel
+from modeldeck.core.runtime.process.messages import LoadModel, PlanLoad
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 
 CONTEXT = 2048
@@ -34,9 +34,17 @@ def counted(engine: Any) -> dict[str, int]:
     return found
 
 
-def work(engine: Any, asked: dict[str, Any], say: Any) -> None:
+def work(engine: LlamaEngine, asked: dict[str, Any], say: Any) -> None:
     options = msgspec.convert(asked["options"], LoadOptions)
-    planned = engine.plan(asked["path"], options, CONTEXT, asked.get("draft"))
+    planned = engine.plan(
+        PlanLoad(
+            id=1,
+            path=asked["path"],
+            options=options,
+            default_context=CONTEXT,
+            draft=asked.get("draft"),
+        )
+    )
     say(msgspec.to_builtins(planned))
     command = LoadModel(
         id=1,
@@ -47,7 +55,9 @@ def work(engine: Any, asked: dict[str, Any], say: Any) -> None:
     )
     engine.load(command, lambda *_: None)
     if asked.get("fill"):
-        length = engine._c.llama_n_ctx(engine._loaded._context)
+        loaded = engine._loaded
+        assert loaded is not None
+        length = engine._c.llama_n_ctx(loaded._context)
         request = GenerateRequest(prompt="a" * (length - 6), max_tokens=4, temperature=0)
         engine.begin(1, request)
         while engine.working:

@@ -320,9 +320,9 @@ async def test_a_share_that_is_known_is_judged_by_what_is_free_on_the_gpu(
 ) -> None:
     make_devices()
     async with Deck(locate(), Config(runtime=Settings(calibrate=False))) as deck:
-        model = await deck.create_model(ModelSeed(unique=str(tiny)), "test")
-        plan = await deck.plan_load(model.id, LoadWish(options=LoadOptions(gpu_layers=2)))
-        fit = await deck.fit(model.id, 1024)
+        model = await deck.models.create(ModelSeed(unique=str(tiny)), "test")
+        plan = await deck.instances.plan(model.id, LoadWish(options=LoadOptions(gpu_layers=2)))
+        fit = await deck.models.fit(model.id, 1024)
         for forecast in (plan.forecast, fit.forecast):
             assert forecast is not None
             assert [device.name for device in forecast.devices] == ["RPC0"]
@@ -337,27 +337,29 @@ async def test_a_share_that_is_not_known_neither_allows_nor_refuses(
     make_devices()
     monkeypatch.setenv("TEST_RPC_OLDER", "1")
     async with Deck(locate(), Config(runtime=Settings(calibrate=False))) as deck:
-        model = await deck.create_model(ModelSeed(unique=str(tiny)), "test")
+        model = await deck.models.create(ModelSeed(unique=str(tiny)), "test")
         wish = LoadWish(options=LoadOptions(context_length=1024, context_fit=True))
-        plan = await deck.plan_load(model.id, wish)
+        plan = await deck.instances.plan(model.id, wish)
         assert (plan.verdict, plan.refusal, plan.options.context_length) == ("unknown", None, 1024)
         kept, unknown = plan.notes
         assert "what fits the GPU is not known" in kept
         assert "How much of it goes to the GPU is not known" in unknown
-        assert (await deck.fit(model.id, 1024)).verdict == "unknown"
+        assert (await deck.models.fit(model.id, 1024)).verdict == "unknown"
         # What all of it takes is known, at least: a budget holds.
         await deck.change_settings({"memory_budget_bytes": 1 << 20}, "test")
-        plan = await deck.plan_load(model.id, LoadWish(options=LoadOptions(context_length=1024)))
+        plan = await deck.instances.plan(
+            model.id, LoadWish(options=LoadOptions(context_length=1024))
+        )
         assert plan.verdict == "too large"
         assert plan.refusal is not None
         assert plan.alternatives == (), "nothing is promised that is not known to fit"
 
 
-def command(*words: str | Path) -> str:
+def command(*words: str | Path, code: int = 0) -> str:
     """What `modeldeck` prints."""
     program = Path(sys.executable).with_name("modeldeck")
     done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
@@ -372,7 +374,7 @@ def test_a_share_that_is_not_known_is_called_so_in_every_place(
         dry = command("load", tiny, "--dry-run", "--gpu-layers", "2")
         assert words in dry
         assert "unknown, with llama.cpp" in dry
-        assert words in command("fit", tiny)
+        assert words in command("fit", tiny, code=4)
         http.post(f"/model/{made['id']}/load").raise_for_status()
         (instance,) = http.get("/deck/state").json()["instances"]
         forecast = instance["forecast"]

@@ -8,8 +8,8 @@ import pytest
 
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.base import Flag
-from modeldeck.core.runtime.engines.chat import ChatTemplate
 from modeldeck.core.runtime.engines.sandbox import OUTPUT, TooMuch, compile_template, render
+from modeldeck.core.runtime.text.chat_prompt import ChatTemplate
 from modeldeck.core.schema import GenerateRequest, Message
 
 USER = GenerateRequest(messages=(Message(role="user", content="Hello"),))

@@ -10,7 +10,7 @@ import pytest
 
 from modeldeck.core.demo.model_writer import expected, write_gguf, write_mlx
 from modeldeck.core.demo.vocabulary import THINKING_TEMPLATE, THOUGHT
-from modeldeck.core.runtime.engines.thought_guide import ENOUGH
+from modeldeck.core.runtime.text.thought_guide import ENOUGH
 from modeldeck.core.schema import Chunk, GenerateRequest, Instance, Message, Tool
 from tests.support.bench import Bench
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.runtime.engines.chat import CHATML, ChatPrompt, ChatTemplate, thinks
-from modeldeck.core.runtime.engines.thinking_switches import can_switch_off
+from modeldeck.core.runtime.text.chat_prompt import CHATML, ChatPrompt, ChatTemplate, thinks
+from modeldeck.core.runtime.text.thinking_switches import can_switch_off
 from modeldeck.core.schema import GenerateRequest, Message, ToolCall
 
 TURNS = (

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import modeldeck.core.runtime.engines.answer_writer
-import modeldeck.core.runtime.engines.chat
-import modeldeck.core.runtime.engines.text
 import modeldeck.core.runtime.grammar.answer_grammar
 import modeldeck.core.runtime.grammar.gbnf
 import modeldeck.core.runtime.grammar.schema_guard
+import modeldeck.core.runtime.text.answer_writer
+import modeldeck.core.runtime.text.chat_prompt
+import modeldeck.core.runtime.text.text_streams
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.grammar.gbnf import check_grammar
 
@@ -20,9 +20,9 @@ from modeldeck.core.runtime.grammar.gbnf import check_grammar
 @pytest.mark.parametrize(
     "module",
     [
-        modeldeck.core.runtime.engines.chat,
-        modeldeck.core.runtime.engines.text,
-        modeldeck.core.runtime.engines.answer_writer,
+        modeldeck.core.runtime.text.chat_prompt,
+        modeldeck.core.runtime.text.text_streams,
+        modeldeck.core.runtime.text.answer_writer,
         modeldeck.core.runtime.grammar.gbnf,
         modeldeck.core.runtime.grammar.answer_grammar,
         modeldeck.core.runtime.grammar.schema_guard,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from modeldeck.core.errors import InvalidRequest
-from modeldeck.core.runtime.engines.call_grammar import grammar_for
 from modeldeck.core.runtime.grammar.answer_grammar import of_schema
 from modeldeck.core.runtime.grammar.matcher import Matcher
+from modeldeck.core.runtime.text.call_grammar import grammar_for
 from modeldeck.core.schema import GenerateRequest, Message, Tool
 from tests.support.byte_vocabulary import VOCABULARY, any_answer
 

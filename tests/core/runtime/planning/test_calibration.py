@@ -9,7 +9,7 @@ import pytest
 
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.formats import gguf_parser
-from modeldeck.core.formats.safetensors import read_folder
+from modeldeck.core.formats.mlx_folder import read_folder
 from modeldeck.core.memory import probe
 from modeldeck.core.runtime.planning import calibration, calibration_models
 from modeldeck.core.runtime.planning.calibration import calibrate, overhead

@@ -24,8 +24,7 @@ from modeldeck.core.runtime.process.messages import (
     AnyReport,
     CancelCommand,
     CommandFailed,
-    EmbeddingVector,
-    EmbedText,
+    EmbedTexts,
     EngineHello,
     GenerateText,
     LoadModel,
@@ -33,6 +32,7 @@ from modeldeck.core.runtime.process.messages import (
     PauseRequest,
     ResumeRequest,
     TextPiece,
+    TextsEmbedded,
     TokenizeText,
     TokensRead,
     frame,
@@ -197,7 +197,7 @@ async def test_a_cancellation_is_heard_while_a_template_runs_beside_an_answer(
     assert client.text(again) == client.text(number) != ""
 
 
-async def test_what_cannot_run_beside_requests_waits_for_them(
+async def test_a_request_for_vectors_is_refused_by_a_model_for_text_and_others_go_on(
     client: ChildClient, tiny: Path
 ) -> None:
     await client.load(tiny)
@@ -205,13 +205,15 @@ async def test_what_cannot_run_beside_requests_waits_for_them(
     client.last += 1
     embed = client.last
     client.reports[embed] = []
-    client.process.send(EmbedText(id=embed, text="x"))
+    client.process.send(EmbedTexts(id=embed, texts=("x",)))
     later = client.send(about("count"))
-    await client.until_over(number, embed, later)
+    await client.until_over(embed)
+    assert not client.over(number), "a request that is refused waits for nothing"
     assert "loaded for text" in client.failure(embed)
+    await client.until_over(number, later)
     assert client.text(number) == expected("long")
     assert client.text(later) == expected("count")
-    assert not any(isinstance(found, EmbeddingVector) for found in client.reports[embed])
+    assert not any(isinstance(found, TextsEmbedded) for found in client.reports[embed])
 
 
 async def test_hundreds_of_requests_with_cancellations_leave_nothing(
@@ -375,7 +377,7 @@ COUNTING = """
         def begin(self, number, request):
             self.working = True
 
-        def tokenize(self, query):
+        def tokenize(self, number, query):
             time.sleep(0.02)  # meanwhile the other thread reads further commands
             return TokensRead(found=TokenizedText(count=1))
 

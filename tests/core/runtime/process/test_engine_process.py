@@ -10,7 +10,8 @@ import pytest
 
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.runtime.process import engine_process
-from modeldeck.core.runtime.process.engine_process import EngineProcess, LogLevel
+from modeldeck.core.runtime.process.engine_log import LogLevel
+from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import PROTOCOL
 from modeldeck.core.schema import Engine
 

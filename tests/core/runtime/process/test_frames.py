@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeldeck.core.runtime.engines.llama import loader, log, needs
 from modeldeck.core.runtime.instance import lifecycle
-from modeldeck.core.runtime.process import engine_process, frames, messages
+from modeldeck.core.runtime.process import engine_log, engine_process, frames, messages
 from modeldeck.core.runtime.process.frames import MAX_BYTES, FrameDecoder, FrameError, encode
 from modeldeck.core.runtime.process.messages import (
     CancelCommand,
@@ -20,7 +20,9 @@ from modeldeck.core.runtime.process.messages import (
 from modeldeck.core.schema import ErrorInfo, GenerateRequest, LoadOptions, Message
 
 
-@pytest.mark.parametrize("module", [frames, lifecycle, engine_process, loader, log, needs])
+@pytest.mark.parametrize(
+    "module", [frames, lifecycle, engine_log, engine_process, loader, log, needs]
+)
 def test_the_examples_in_the_documentation_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted

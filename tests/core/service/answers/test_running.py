@@ -7,12 +7,16 @@ import gc
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
 from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.config.config import Config, RuntimeSettings
+from modeldeck.core.config.paths import locate
 from modeldeck.core.service.answers import running as module
 from modeldeck.core.service.answers.running import KeptAnswers, RunningAnswer
+from modeldeck.core.service.deck import Deck
 
 END = b"data: called off\n\n"
 
@@ -42,8 +46,15 @@ class Maker:
             self.closed.set()
 
 
-def made(id: str = "resp_1") -> RunningAnswer:
-    return RunningAnswer(id, "me", model_id="m", snapshot=lambda: b"{}", called_off=lambda: END)
+def made(id: str = "resp_1", owner: str = "me", *, in_background: bool = False) -> RunningAnswer:
+    return RunningAnswer(
+        id,
+        owner,
+        model_id="m",
+        snapshot=lambda: b"{}",
+        called_off=lambda: END,
+        in_background=in_background,
+    )
 
 
 async def test_a_client_comes_back_for_the_rest(answers: KeptAnswers) -> None:
@@ -63,6 +74,21 @@ async def test_a_client_comes_back_for_the_rest(answers: KeptAnswers) -> None:
     assert answer.ended
     # Once more, since the line may break again at its end.
     assert b"".join([data async for data in answer.read(3)]) == b"data: 4\n\n"
+
+
+async def test_a_revoked_token_ends_its_answers_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False))) as deck:
+        token = (await deck.create_token("laptop", (), None, "test")).token
+        kept, gone = made(), made("resp_2", owner=token.id, in_background=True)
+        for answer in (kept, gone):
+            deck.answers.start(answer, Maker().events(), b"")
+        await deck.revoke_token("laptop", "test")
+        assert b"".join([data async for data in gone.read(-1)]) == END
+        assert not kept.ended
 
 
 async def test_an_answer_that_nobody_reads_is_called_off(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gc
 import itertools
 import tracemalloc
@@ -10,6 +11,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeldeck.core.service.answers import shares
 from modeldeck.core.service.answers.store import (
     MOST_ANSWERS,
     MOST_BYTES,
@@ -66,6 +68,19 @@ def test_items_with_the_same_id_are_kept_apart() -> None:
     assert store.forget("a", "token")
     assert store.find_item("msg_1", "token") is None
     assert store.find_item("msg_1", "other") == b"in c"
+
+
+def test_who_has_the_most_makes_room() -> None:
+    assert doctest.testmod(shares).failed == 0
+    by_count = AnswerStore(most_answers=4)
+    by_size = AnswerStore(most_bytes=20 * answer("0").own_bytes)
+    for store, size in ((by_count, 4), (by_size, 10_000)):
+        store.keep(answer("quiet", "a"))
+        for number in range(30):
+            store.keep(answer(str(number), "b", size=size))
+        assert store.find("quiet", "a") is not None
+        assert store.find("29", "b") is not None
+        assert store.find("0", "b") is None
 
 
 def test_the_newest_answers_stay() -> None:

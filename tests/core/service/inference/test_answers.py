@@ -51,7 +51,7 @@ class World:
         """The models in the order of their loads."""
 
     async def room_for_one(self) -> None:
-        plan = await self.deck.plan_load(self.a.id, LoadWish())
+        plan = await self.deck.instances.plan(self.a.id, LoadWish())
         assert plan.forecast is not None
         count = plan.forecast.total_bytes * 3 // 2
         await self.deck.change_settings({"memory_budget_bytes": count}, "test")
@@ -62,7 +62,7 @@ class World:
         async def work() -> str:
             request = GenerateRequest(prompt=prompt)
             requester = more.pop("requester", ME)
-            async with self.deck.answer(model, request, requester, **more) as reply:
+            async with self.deck.inference.answer(model, request, requester, **more) as reply:
                 return "".join([chunk.text async for chunk in reply.chunks])
 
         return asyncio.create_task(work(), name=prompt)
@@ -111,7 +111,7 @@ async def world(
         folder = demo_models / "tiny-GGUF"
         paths = (folder / "tiny-F16.gguf", folder / "tiny-Q8_0.gguf")
         seeds = [ModelSeed(unique=str(path), name=path.stem) for path in paths]
-        a, b = [await deck.create_model(seed, "test") for seed in seeds]
+        a, b = [await deck.models.create(seed, "test") for seed in seeds]
         world = World(deck, a, b)
         await world.until(lambda state: state.runtimes)
         yield world
@@ -142,8 +142,8 @@ async def test_a_request_is_seen_from_its_arrival_to_its_end(world: World) -> No
     async with recorded(world) as told:
         asked = world.ask(world.a, "read 200 think 200 say 200 endless", options=LoadOptions())
         writing = await world.request("writing")
-        world.deck.requests()
-        await world.deck.cancel_request(writing.id, Requester(who="laptop"))
+        world.deck.requests.all()
+        await world.deck.requests.cancel(writing.id, Requester(who="laptop"))
         with pytest.raises(Cancelled, match="cancelled by laptop"):
             await asked
         ended = await world.request("cancelled", cancelled_by="laptop")
@@ -169,7 +169,7 @@ async def test_figures_of_an_answer_that_is_done_and_nothing_that_was_said(world
     assert (done.completion_tokens, done.cached_tokens, done.tokens_per_s) == (3, 1, 100.0)
     assert (done.place, done.why, done.error_code) == (None, "", "")
     frames = b"".join(frame_from_item(item) for item in told)
-    for document in (frames, msgspec.json.encode(world.deck.requests())):
+    for document in (frames, msgspec.json.encode(world.deck.requests.all())):
         assert b"read 2" not in document
         assert PIECE.encode() not in document
     counters = world.deck.counters
@@ -189,7 +189,7 @@ async def test_how_a_request_can_end(world: World) -> None:
     await world.until(lambda state: not any(i.requests for i in state.instances.values()))
     cut = world.ask(world.a, "endless")
     await world.request("writing")
-    instance = world.deck.instance_of(world.a.id)
+    instance = world.deck.instances.of(world.a.id)
     assert instance is not None
     world.deck._parts.engines._supervisors[instance.id].stop(0.01)
     assert PIECE in await cut
@@ -200,35 +200,35 @@ async def test_whatever_a_request_waits_for_it_is_cancelled_at_once(world: World
     deck = world.deck
 
     async def cancelled(task: asyncio.Task[Any], info: RequestInfo) -> None:
-        await deck.cancel_request(info.id, Requester(who="me"))
+        await deck.requests.cancel(info.id, Requester(who="me"))
         with pytest.raises(Cancelled, match="cancelled by me"):
             await asyncio.wait_for(task, PATIENCE_S)
         assert (await world.request("cancelled", id=info.id)).cancelled_by == "me"
         with pytest.raises(Conflict, match="it is cancelled"):
-            await deck.cancel_request(info.id, Requester())
+            await deck.requests.cancel(info.id, Requester())
 
     loading = world.ask(world.a, "hold")  # a load may be over before the feed, at 4 Hz, tells of it
-    while not (begun := deck.requests()):  # noqa: ASYNC110 - no event comes before the feed
+    while not (begun := deck.requests.all()):  # noqa: ASYNC110 - no event comes before the feed
         await asyncio.sleep(0)
     await cancelled(loading, begun[-1])
     held = [world.ask(world.a, "hold") for _ in range(scripted_engine.PARALLEL)]
     await world.until(lambda s: any(i.running == len(held) for i in s.instances.values()))
     waiting = world.ask(world.a, "say 1")
     await cancelled(waiting, await world.request("waiting", place=1))
-    embedding = asyncio.create_task(deck.embed(world.a, ["a", "b"], ME))
+    embedding = asyncio.create_task(deck.inference.embed(world.a, ["a", "b"], ME))
     info = await world.request("waiting", kind="embedding", place=1)
     await cancelled(embedding, info)
-    running = [info for info in deck.requests() if info.live]
+    running = [info for info in deck.requests.all() if info.live]
     assert len(running) == len(held)
     for task, info in zip(held, running, strict=True):
         await cancelled(task, info)
     with pytest.raises(NotFound):
-        await deck.cancel_request("nobody", Requester())
+        await deck.requests.cancel("nobody", Requester())
     assert await world.ask(world.a, "say 2") == PIECE * 2
 
 
 async def test_embeddings_have_records_too(world: World) -> None:
-    reply = await world.deck.embed(world.a, ["a b", "c"], ME)
+    reply = await world.deck.inference.embed(world.a, ["a b", "c"], ME)
     assert [vector.tokens for vector in reply.vectors] == [2, 1]
     done = await world.request("done", kind="embedding")
     assert done.prompt_tokens == 3
@@ -263,7 +263,7 @@ async def test_records_are_few_and_told_at_most_four_times_a_second(
             and all(i.state == "done" for i in s.requests.values())
         )
     )
-    assert len(world.deck.requests()) == request_records.KEPT
+    assert len(world.deck.requests.all()) == request_records.KEPT
 
 
 async def test_one_that_is_refused_as_busy_leaves_no_record(world: World) -> None:
@@ -327,7 +327,7 @@ async def test_what_waits_for_memory_can_be_cancelled_and_is_bounded(world: Worl
     with pytest.raises(Busy, match="3 requests wait for it"):
         await world.ask(world.b, "say 1")
     info = await world.request("waiting", unique=world.b.unique)
-    await world.deck.cancel_request(info.id, ME)
+    await world.deck.requests.cancel(info.id, ME)
     ends = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
     (ended,) = ends[0]
     assert isinstance(ended.exception(), Cancelled)
@@ -341,9 +341,9 @@ async def test_nothing_waits_for_memory_that_would_never_come(world: World) -> N
     await world.room_for_one()
     first = world.ask(world.a, "say 2 hold")
     await world.request("writing")
-    instance = world.deck.instance_of(world.a.id)
+    instance = world.deck.instances.of(world.a.id)
     assert instance is not None
-    await world.deck.change_instance(instance.id, {"pinned": True}, "test")
+    await world.deck.instances.change(instance.id, {"pinned": True}, "test")
     with pytest.raises(NotEnoughMemory):
         await world.ask(world.b, "say 1")
     first.cancel()
@@ -357,12 +357,12 @@ async def test_a_longer_context_is_had_by_a_reload_where_nothing_else_is_cut(
 ) -> None:
     deck = world.deck
     assert await world.ask(world.a, "say 1", options=LoadOptions(context_length=512)) == PIECE
-    before = deck.instance_of(world.a.id)
+    before = deck.instances.of(world.a.id)
     assert before is not None
     assert before.context_length == 512
     shorter = world.ask(world.a, "say 1", options=LoadOptions(context_length=256))
     assert await shorter == PIECE
-    assert deck.instance_of(world.a.id) == deck.state.instances[before.id], "not loaded again"
+    assert deck.instances.of(world.a.id) == deck.state.instances[before.id], "not loaded again"
 
     using = world.ask(world.a, "say 1 hold")
     await world.request("writing")
@@ -373,22 +373,22 @@ async def test_a_longer_context_is_had_by_a_reload_where_nothing_else_is_cut(
     longer = LoadOptions(context_length=2048)
     both = [world.ask(world.a, "say 1", options=longer) for _ in range(2)]
     assert [await task for task in both] == [PIECE] * 2
-    after = deck.instance_of(world.a.id)
+    after = deck.instances.of(world.a.id)
     assert after is not None
     assert (after.id != before.id, after.context_length) == (True, 2048)
     assert await world.ask(world.a, "say 1", options=longer) == PIECE
-    assert deck.instance_of(world.a.id) == deck.state.instances[after.id]
+    assert deck.instances.of(world.a.id) == deck.state.instances[after.id]
 
 
 async def test_a_longer_context_that_does_not_fit_leaves_the_model_loaded(world: World) -> None:
     deck = world.deck
     await world.ask(world.a, "say 1", options=LoadOptions(context_length=512))
-    before = deck.instance_of(world.a.id)
+    before = deck.instances.of(world.a.id)
     assert before is not None
     await world.room_for_one()
     with pytest.raises(NotEnoughMemory):
         await world.ask(world.a, "say 1", options=LoadOptions(context_length=1 << 20))
     assert deck.state.instances[before.id].state == "ready"
-    await deck.change_instance(before.id, {"pinned": True}, "test")
+    await deck.instances.change(before.id, {"pinned": True}, "test")
     with pytest.raises(Conflict, match="pinned"):
         await world.ask(world.a, "say 1", options=LoadOptions(context_length=2048))

@@ -31,10 +31,10 @@ async def test_an_alias_is_a_name_where_no_model_has_it(
     with tempfile.TemporaryDirectory(prefix="md-") as folder:
         monkeypatch.setenv("MODELDECK_HOME", folder)
         async with Deck(locate(), config) as deck:
-            model = await deck.create_model(ModelSeed(unique=path, name="Mine"), "test")
+            model = await deck.models.create(ModelSeed(unique=path, name="Mine"), "test")
             for name in ("claude-opus-4", "Claude-Haiku-4-5", "mine"):
-                assert deck.model(name).id == model.id
+                assert deck.models.find(name).id == model.id
             with pytest.raises(NotFound, match="'nothing'"):
-                deck.model("gpt-4o")
+                deck.models.find("gpt-4o")
             with pytest.raises(NotFound, match="'gpt-5'"):
-                deck.model("gpt-5")
+                deck.models.find("gpt-5")

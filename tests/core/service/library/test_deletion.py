@@ -59,7 +59,7 @@ async def model(deck: Deck, demo_models: Path) -> Model:
     """A model of the cache that can be loaded."""
     put(deck, "pair-Q8_0.gguf", demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
     await deck._parts.library.look(force=True)
-    return deck.model(ONE)
+    return deck.models.find(ONE)
 
 
 async def test_a_load_that_is_being_decided_keeps_its_files(
@@ -74,10 +74,10 @@ async def test_a_load_that_is_being_decided_keeps_its_files(
         return await plan(*given)
 
     monkeypatch.setattr(planner, "plan", slow)
-    load = asyncio.create_task(deck.load(ONE, LoadWish(), ME))
+    load = asyncio.create_task(deck.instances.load(ONE, LoadWish(), ME))
     async with asyncio.timeout(PATIENCE_S):
         await decides.wait()
-        delete = asyncio.create_task(deck.delete_cached(CacheSelection(models=(ONE,)), ME))
+        delete = asyncio.create_task(deck.cache.delete(CacheSelection(models=(ONE,)), ME))
         await asyncio.wait({delete}, timeout=0.5)  # it would be done by now
         go_on.set()
         instance = await load
@@ -95,12 +95,12 @@ async def test_no_load_begins_while_its_files_are_deleted(
 
     async def slow(models: Sequence[Model]) -> None:
         await release(models)
-        loads.append(asyncio.create_task(deck.load(ONE, LoadWish(), ME)))
+        loads.append(asyncio.create_task(deck.instances.load(ONE, LoadWish(), ME)))
         await asyncio.wait(loads, timeout=0.5)  # it would have begun by now
 
     monkeypatch.setattr(deletion, "_release", slow)
     async with asyncio.timeout(PATIENCE_S):
-        await deck.delete_cached(CacheSelection(models=(ONE,)), ME)
+        await deck.cache.delete(CacheSelection(models=(ONE,)), ME)
         with pytest.raises(NotDownloaded):
             await loads[0]
     assert not deck.state.instances
@@ -122,12 +122,12 @@ async def test_what_came_while_files_were_let_go_of_is_planned_with(
         await deck._parts.library.look(force=True)
 
     monkeypatch.setattr(deletion, "_release", slow)
-    receipt = await deck.delete_cached(CacheSelection(models=(ONE,)), ME)
+    receipt = await deck.cache.delete(CacheSelection(models=(ONE,)), ME)
     assert receipt.failed == ()
     assert not lies(deck, "pair-Q8_0.gguf")
     assert lies(deck, "pair-F16.gguf")
     assert lies(deck, "mmproj-pair-F16.gguf")
-    assert deck.model(OTHER).downloaded
+    assert deck.models.find(OTHER).downloaded
 
 
 async def test_a_draft_model_is_in_use_as_well(
@@ -135,16 +135,18 @@ async def test_a_draft_model_is_in_use_as_well(
 ) -> None:
     path = tmp_path / "big.gguf"
     shutil.copy(demo_models / "tiny-GGUF" / "tiny-F16.gguf", path)
-    big = await deck.create_model(ModelSeed(unique=str(path)), ME)
+    big = await deck.models.create(ModelSeed(unique=str(path)), ME)
     what = CacheSelection(models=(ONE,))
     async with asyncio.timeout(PATIENCE_S):
         wish = LoadWish(options=LoadOptions(draft_model=ONE))
-        await deck.loaded(big.id, wish, ME)
-        assert "draft" in (await deck.plan_deletion(what)).blocked[0]
+        await deck.instances.loaded(big.id, wish, ME)
+        plan = await deck.cache.plan_deletion(what)
+        assert "draft" in plan.blocked[0]
+        assert [(gone.model_id, gone.answers) for gone in plan.unloads] == [(big.id, 0)]
         with pytest.raises(InUse, match="draft model of"):
-            await deck.delete_cached(what, ME)
+            await deck.cache.delete(what, ME)
         assert lies(deck, "pair-Q8_0.gguf")
-        await deck.delete_cached(what, ME, force=True)
+        await deck.cache.delete(what, ME, force=True)
     assert not lies(deck, "pair-Q8_0.gguf")
     assert not any(instance.state.live for instance in deck.state.instances.values())
 
@@ -161,20 +163,20 @@ async def test_entries_that_cannot_be_kept_do_not_hold_up_the_deletion(
         await keep(model)
 
     monkeypatch.setattr(library, "keep", once)
-    receipt = await deck.delete_cached(CacheSelection(models=(ONE,)), ME)
+    receipt = await deck.cache.delete(CacheSelection(models=(ONE,)), ME)
     assert receipt.freed_bytes > 0
-    assert deck.model(ONE).source == "hub"  # there was room for it afterwards
+    assert deck.models.find(ONE).source == "hub"  # there was room for it afterwards
 
 
 async def test_one_model_is_added_once_and_taken_off_once(deck: Deck) -> None:
     seed = ModelSeed(name="mine")
     made = await asyncio.gather(
-        *(deck.create_model(seed, ME) for _ in range(3)), return_exceptions=True
+        *(deck.models.create(seed, ME) for _ in range(3)), return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in made) == ["Conflict", "Conflict", "Model"]
-    mine = deck.model("custom:mine:")
+    mine = deck.models.find("custom:mine:")
     gone = await asyncio.gather(
-        *(deck.delete_model(mine.id, ME) for _ in range(2)), return_exceptions=True
+        *(deck.models.delete(mine.id, ME) for _ in range(2)), return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in gone) == ["NoneType", "NotFound"]
 
@@ -192,12 +194,12 @@ BAD: dict[Table, bytes] = {
 async def test_no_record_that_cannot_be_read_keeps_a_core_from_starting(home: Path) -> None:
     async with Deck(locate(), CONFIG) as deck:
         await probed(deck)
-        await deck.create_model(ModelSeed(name="mine"), ME)
+        await deck.models.create(ModelSeed(name="mine"), ME)
         for table, body in BAD.items():
             await deck._parts.store.put(table, f"bad {table}", body)
     async with Deck(locate(), CONFIG) as deck:
         await probed(deck)
-        assert deck.model("custom:mine:").name == "mine"
+        assert deck.models.find("custom:mine:").name == "mine"
         notices = " ".join(deck.state.host.notices)
         for table, body in BAD.items():
             assert f"'bad {table}'" in notices

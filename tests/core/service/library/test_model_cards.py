@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.cache import scan
 from modeldeck.core.catalog import model_card
 from modeldeck.core.catalog.hub import HubClient
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.errors import Gated, HubUnavailable, InvalidRequest, NotFound
+from modeldeck.core.hub_cache import scan
 from modeldeck.core.schema import CachedSnapshot
 from modeldeck.core.service.library import model_cards
 

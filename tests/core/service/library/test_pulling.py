@@ -32,7 +32,7 @@ async def deck(home: Path, hub: DemoHub) -> AsyncIterator[Deck]:
 
 async def fetched(deck: Deck) -> str:
     """The id of a download that is completed."""
-    job = await deck.download(TINY, ME)
+    job = await deck.downloads.start(TINY, ME)
     assert job is not None
     async with asyncio.timeout(PATIENCE_S):
         while deck.state.downloads[job.id].state != "completed":  # noqa: ASYNC110  # as above
@@ -42,8 +42,10 @@ async def fetched(deck: Deck) -> str:
 
 async def test_two_who_fetch_what_was_deleted_get_one_download(deck: Deck) -> None:
     await fetched(deck)
-    await deck.delete_cached(CacheSelection(models=(TINY,)), ME)
-    first, second = await asyncio.gather(deck.download(TINY, ME), deck.download(TINY, ME))
+    await deck.cache.delete(CacheSelection(models=(TINY,)), ME)
+    first, second = await asyncio.gather(
+        deck.downloads.start(TINY, ME), deck.downloads.start(TINY, ME)
+    )
     assert first is not None
     assert second is not None
     assert first.id == second.id
@@ -55,7 +57,7 @@ async def test_a_client_that_leaves_while_it_forgets_a_download_leaves_none_in_s
     deck: Deck, rounds: int
 ) -> None:
     key = await fetched(deck)
-    call = asyncio.create_task(deck.remove_download(key, ME))
+    call = asyncio.create_task(deck.downloads.remove(key, ME))
     for _ in range(rounds):
         await asyncio.sleep(0)
     call.cancel()

@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +11,12 @@ from modeldeck.core.schema import (
     LoadAlternative,
     LoadOptions,
     Model,
+    RepoFile,
     Variant,
 )
-from modeldeck.core.service.loading import alternatives, fit
+from modeldeck.core.service.loading import alternatives, instance_memory
 from modeldeck.core.service.loading.alternatives import largest, remedy, smaller
-from modeldeck.core.service.loading.fit import candidate, yet_to_take
+from modeldeck.core.service.loading.instance_memory import candidate, yet_to_take
 
 GIB = 1 << 30
 
@@ -154,6 +156,34 @@ async def test_fewer_at_once_and_fewer_cells_are_suggested_first() -> None:
     assert await found(1312) == ["cache_tokens 512"]
 
 
+async def test_text_only_is_suggested_where_it_fits() -> None:
+    projector = RepoFile(path="mmproj.gguf", size_bytes=30, blob="m")
+
+    async def plan(options: LoadOptions) -> Forecast:
+        seeing = 0 if options.vision is False else 40
+        whole = 100 + (options.context_length or 0)
+        return replace(forecast(whole + seeing), weights_bytes=100, projector_bytes=seeing)
+
+    class Siblings:
+        async def siblings(self, model: Model) -> list[Variant]:
+            files = (RepoFile(path="q2.gguf", size_bytes=60, blob="q"), projector)
+            small = replace(variant("Q2", 90), files=files, projector=projector.path)
+            return [small]
+
+    model = Model(id="m", unique="a/b", name="m", format="gguf", source="hub", size_bytes=130)
+    options = LoadOptions(context_length=512, embedding=False, kv_cache_type="q8_0")
+    finder = alternatives.AlternativeFinder(Siblings())  # type: ignore[arg-type] # only this is asked
+
+    async def found(room: int, wanted: LoadOptions = options) -> list[tuple[str, int]]:
+        whole = await plan(wanted)
+        kinds = await finder.find(model, whole, wanted, plan, lambda n: n.total_bytes <= room)
+        return [(kind.what, kind.total_bytes) for kind in kinds]
+
+    assert await found(640) == [("vision off", 612), ("Q2", 612)]
+    assert await found(611) == []
+    assert await found(580, replace(options, vision=False)) == [("Q2", 572)]
+
+
 def test_a_prefix_cache_may_still_grow() -> None:
     planned = Forecast(
         total_bytes=100, weights_bytes=60, kv_bytes=20, compute_bytes=10, overhead_bytes=10,
@@ -168,7 +198,7 @@ def test_a_prefix_cache_may_still_grow() -> None:
 
 
 def test_the_worked_examples_hold() -> None:
-    for module in (alternatives, fit):
+    for module in (alternatives, instance_memory):
         result = doctest.testmod(module)
         assert result.attempted
         assert not result.failed

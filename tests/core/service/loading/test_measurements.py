@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldeck.core.schema import Engine, Forecast, LoadRecord
+from modeldeck.core.schema import Engine, Forecast, LoadRecord, model_id
 from modeldeck.core.service.loading import measurements
 from modeldeck.core.service.loading.measurements import (
     FULL,
@@ -25,6 +25,9 @@ PLAIN = Forecast(
     overhead_bytes=20,
     exact=True,
 )
+
+
+SEEING = replace(PLAIN, total_bytes=300, projector_bytes=100)
 
 
 def load(
@@ -64,6 +67,9 @@ def load(
         ([load(230, engine="mlx")], 200, 0),
         # What its prefix cache held was not forecast.
         ([replace(load(310), prefix_cache_bytes=100)], 210, 1),
+        # What its projector did not take only a large image would have taken.
+        ([replace(load(190), forecast=SEEING)], 200, 0),
+        ([replace(load(310), forecast=SEEING)], 210, 1),
         # The newest count.
         ([load(250)] * 100 + [load(220)] * 15, 220, 15),
     ],
@@ -107,11 +113,14 @@ async def test_it_is_kept_and_the_oldest_dropped(
     await first.open()
     for peak in range(201, 206):
         await first.add(load(peak))
+    assert first.last_used == {model_id("a/b:Q8_0"): "2026-01-01T00:00:00Z"}
+    await first.add(replace(load(206), used_at="2026-01-01T00:00:09Z"))
     second = LoadHistory(store)
     await second.open()
     await store.close()
-    assert [record.peak_bytes for record in second.records] == [203, 204, 205]
-    assert second.correct(PLAIN, "llama.cpp", "llama").correction_bytes == 4
+    assert [record.peak_bytes for record in second.records] == [204, 205, 206]
+    assert second.correct(PLAIN, "llama.cpp", "llama").correction_bytes == 5
+    assert second.last_used == {model_id("a/b:Q8_0"): "2026-01-01T00:00:09Z"}
     assert KEPT > 100
 
 

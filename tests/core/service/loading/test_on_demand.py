@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from modeldeck.core.concurrency import BackgroundTasks
 from modeldeck.core.config.config import RuntimeSettings as Settings
-from modeldeck.core.errors import Conflict, EngineFailed, NotEnoughMemory
+from modeldeck.core.errors import Conflict, DeckError, EngineFailed, NotDownloaded, NotEnoughMemory
 from modeldeck.core.schema import (
     Instance,
     InstanceState,
@@ -40,13 +41,19 @@ class Loads:
         self.models: dict[str, Model] = {}
         self.noted: asyncio.Event | None = None
 
-    async def load(self, ref: str, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
+    async def load(
+        self, ref: str, wish: LoadWish, origin: str, *, remember: bool, as_loaded: bool
+    ) -> Instance:
         assert not remember  # what a request needs is no choice for the next time
+        assert as_loaded
         async with self.audit.action(origin, "load", ref):
             instance = await self.bench.engines.load(self.models[ref], wish.options)
             if self.noted is not None:
                 await self.noted.wait()
             return instance
+
+    def missing(self, model: Model) -> DeckError | None:
+        return None if model.downloaded else NotDownloaded(f"{model.name} is not downloaded.")
 
     async def unload(self, instance_id: str, origin: str) -> UnloadReceipt:
         async with self.audit.action(origin, "unload", instance_id):
@@ -210,6 +217,22 @@ async def test_where_it_is_not_allowed_only_what_is_loaded_is_used(
     assert (await world.use(tiny)).id == loaded.id
 
 
+async def test_what_is_refused_at_once_is_known_before_it_is_asked(
+    bench: Bench, audit: AuditTrail, tiny: Path
+) -> None:
+    allowed, forbidden = World(bench, audit), World(bench, audit, allowed=False)
+    here = model(tiny)
+    gone = replace(here, downloaded=False)
+    allowed.on_demand.check(here)
+    with pytest.raises(NotDownloaded):
+        allowed.on_demand.check(gone)
+    with pytest.raises(Conflict, match="nothing is loaded on demand"):
+        forbidden.on_demand.check(here)
+    await allowed.use(tiny)
+    forbidden.on_demand.check(here)
+    allowed.on_demand.check(gone)  # it is loaded, and answers
+
+
 async def test_a_load_is_not_called_off_by_a_core_that_ends_and_nothing_is_raised(
     bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
@@ -235,11 +258,13 @@ class Refused(Loads):
         self.count = 0
         self.fits = False
 
-    async def load(self, ref: str, wish: LoadWish, origin: str, *, remember: bool) -> Instance:
+    async def load(
+        self, ref: str, wish: LoadWish, origin: str, *, remember: bool, as_loaded: bool
+    ) -> Instance:
         self.count += 1
         if not self.fits:
             raise NotEnoughMemory("Too little is free.")
-        return await super().load(ref, wish, origin, remember=remember)
+        return await super().load(ref, wish, origin, remember=remember, as_loaded=as_loaded)
 
     async def blockers(self, ref: str, wish: LoadWish) -> tuple[str, ...]:
         return ()

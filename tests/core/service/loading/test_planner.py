@@ -3,98 +3,43 @@
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from modeldeck.core.config.config import Config, HubSettings, RuntimeSettings
 from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
-from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import (
-    DeckError,
-    EngineFailed,
-    EngineMissing,
     InvalidRequest,
     NotDownloaded,
     NotEnoughMemory,
 )
 from modeldeck.core.schema import (
-    Format,
-    Instance,
     LoadOptions,
-    LoadPlan,
     LoadWish,
-    Model,
-    ModelSeed,
     Requester,
     UnloadReceipt,
 )
-from modeldeck.core.schema import Runtime as EngineRecord
 from modeldeck.core.service.deck import Deck
-from modeldeck.core.service.loading.planner import LoadPlanner
-from tests.support.adapters import write_gguf_adapter
+from tests.core.service.loading.planned import (
+    ME,
+    added,
+    budget,
+    deck,
+    loaded,
+    needs,
+    opened,
+    planned,
+    spoiled,
+    tiny,
+)
 from tests.support.bench import PATIENCE_S, about
+from tests.support.projectors import write_seeing_model
 
-ME = "test"
-
-
-@asynccontextmanager
-async def opened(**runtime: Any) -> AsyncIterator[Deck]:
-    """A deck with a setting or two of its own."""
-    async with Deck(locate(), Config(runtime=RuntimeSettings(calibrate=False, **runtime))) as deck:
-        with deck.feed.subscribe() as news:
-            async with asyncio.timeout(PATIENCE_S):
-                async for _ in news.batches():
-                    if deck.state.runtimes:
-                        break
-        yield deck
-
-
-@pytest.fixture
-async def deck(home: Path) -> AsyncIterator[Deck]:
-    async with opened() as deck:
-        yield deck
-
-
-async def added(deck: Deck, path: Path) -> Model:
-    return await deck.create_model(ModelSeed(unique=str(path)), ME)
-
-
-async def spoiled(deck: Deck, tiny: Path, folder: Path) -> Model:
-    """A model whose file is none any more."""
-    path = folder / "spoiled.gguf"
-    shutil.copy(tiny, path)
-    model = await added(deck, path)
-    path.write_bytes(b"GGUF and nothing else")
-    return model
-
-
-@pytest.fixture
-def tiny(demo_models: Path) -> Path:
-    return demo_models / "tiny-GGUF" / "tiny-F16.gguf"
-
-
-async def planned(deck: Deck, model: Model, *, fresh: bool = False, **options: Any) -> LoadPlan:
-    return await deck.plan_load(model.id, LoadWish(options=LoadOptions(**options), fresh=fresh))
-
-
-async def loaded(deck: Deck, model: Model, **options: Any) -> Instance:
-    return await deck.loaded(model.id, LoadWish(options=LoadOptions(**options)), ME)
-
-
-async def needs(deck: Deck, model: Model, length: int, **options: Any) -> int:
-    plan = await planned(deck, model, context_length=length, **options)
-    assert plan.forecast is not None
-    return plan.forecast.total_bytes
-
-
-async def budget(deck: Deck, count: int | None) -> None:
-    await deck.change_settings({"memory_budget_bytes": count}, ME)
+__all__ = ["deck", "tiny"]
 
 
 async def test_a_plan_tells_all_and_changes_nothing(deck: Deck, tiny: Path) -> None:
@@ -136,7 +81,7 @@ async def test_the_largest_context_that_fits_is_taken_and_said(deck: Deck, tiny:
     instance = await loaded(deck, model)
     assert (instance.context_length, instance.warnings) == (3072, (note, prefix))
     assert any(note in line.text for line in deck.log())
-    await deck.unload(instance.id, ME)
+    await deck.instances.unload(instance.id, ME)
     # Nothing but the wish is remembered: with more memory there is more context.
     await budget(deck, None)
     assert (await planned(deck, model)).options.context_length == 4096
@@ -202,9 +147,9 @@ async def test_a_length_that_was_asked_for_is_not_shortened_but_refused_with_wha
         assert (await planned(deck, model, **options)).verdict == "fits"
     assert (await planned(deck, model, context_length=length + 256)).verdict == "too large"
     wish = LoadWish(options=LoadOptions(context_length=4096), force=True)
-    forced = await deck.plan_load(model.id, wish)
+    forced = await deck.instances.plan(model.id, wish)
     assert (forced.refusal, forced.notes) == (None, ("will load although it does not fit",))
-    assert (await deck.loaded(model.id, wish, ME)).context_length == 4096
+    assert (await deck.instances.loaded(model.id, wish, ME)).context_length == 4096
 
 
 async def test_what_not_even_a_short_context_saves_names_the_smaller_variant(
@@ -212,8 +157,8 @@ async def test_what_not_even_a_short_context_saves_names_the_smaller_variant(
 ) -> None:
     config = Config(hub=HubSettings(endpoint=hub.url), runtime=RuntimeSettings(calibrate=False))
     async with Deck(locate(), config) as deck:
-        model = await deck.resolve("deck/tiny-GGUF:F16")
-        smaller = await deck.resolve("deck/tiny-GGUF:Q8_0")
+        model = await deck.models.resolve("deck/tiny-GGUF:F16")
+        smaller = await deck.models.resolve("deck/tiny-GGUF:Q8_0")
         await budget(deck, await needs(deck, model, 512) - (600 << 10))
         plan = await planned(deck, model, context_length=512)
         assert plan.refusal is not None
@@ -233,27 +178,27 @@ async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
     await deck.refresh()
     await budget(deck, await needs(deck, second, 1024))
     options = LoadOptions(context_length=1024)
-    refused = await deck.plan_load(second.id, LoadWish(options=options))
+    refused = await deck.instances.plan(second.id, LoadWish(options=options))
     assert refused.refusal is not None
     assert f"unloading {first.unique}" in refused.refusal.remedy
     wish = LoadWish(options=options, make_room=True)
-    plan = await deck.plan_load(second.id, wish)
+    plan = await deck.instances.plan(second.id, wish)
     assert (plan.verdict, plan.refusal) == ("fits after unloading", None)
     (eviction,) = plan.evictions
     assert (eviction.instance_id, eviction.unique) == (instance.id, first.unique)
     assert eviction.bytes > 0
-    await deck.change_instance(instance.id, {"pinned": True}, ME)
-    kept = (await deck.plan_load(second.id, wish)).refusal
+    await deck.instances.change(instance.id, {"pinned": True}, ME)
+    kept = (await deck.instances.plan(second.id, wish)).refusal
     assert kept is not None
     assert "Busy and pinned models hold" in kept.message
-    await deck.change_instance(instance.id, {"pinned": False}, ME)
-    async with deck.answer(first, about("loop"), Requester()) as reply:
+    await deck.instances.change(instance.id, {"pinned": False}, ME)
+    async with deck.inference.answer(first, about("loop"), Requester()) as reply:
         await anext(reply.chunks)
-        assert (await deck.plan_load(second.id, wish)).verdict == "too large", "it is busy"
+        assert (await deck.instances.plan(second.id, wish)).verdict == "too large", "it is busy"
     async with asyncio.timeout(PATIENCE_S):
-        while (await deck.plan_load(second.id, wish)).refusal is not None:
+        while (await deck.instances.plan(second.id, wish)).refusal is not None:
             await deck.refresh()
-    await deck.loaded(second.id, wish, ME)
+    await deck.instances.loaded(second.id, wish, ME)
     assert [i.model_id for i in deck.state.instances.values()] == [second.id]
 
 
@@ -270,7 +215,7 @@ async def test_a_model_is_not_unloaded_where_it_is_used_or_gone_when_its_turn_co
         await deck.refresh()
         await budget(deck, sum(i.forecast.total_bytes for i in instances if i.forecast))
         unload = deck._parts.engines.unload
-        evictions = (await deck.plan_load(third.id, wish)).evictions
+        evictions = (await deck.instances.plan(third.id, wish)).evictions
         assert {eviction.unique for eviction in evictions} == {model.unique for model in models}
         last = next(model for model in models if model.unique == evictions[1].unique)
 
@@ -280,17 +225,17 @@ async def test_a_model_is_not_unloaded_where_it_is_used_or_gone_when_its_turn_co
             if then == "gone":
                 await unload(evictions[1].instance_id)
             else:
-                answer = deck.answer(last, about("loop"), Requester())
+                answer = deck.inference.answer(last, about("loop"), Requester())
                 reply = await stack.enter_async_context(answer)
                 await anext(reply.chunks)
             return receipt
 
         monkeypatch.setattr(deck._parts.engines, "unload", unload_and_then)
         if then == "gone":
-            await deck.loaded(third.id, wish, ME)
+            await deck.instances.loaded(third.id, wish, ME)
         else:
             with pytest.raises(NotEnoughMemory):
-                await deck.loaded(third.id, wish, ME)
+                await deck.instances.loaded(third.id, wish, ME)
         kept = third if then == "gone" else last
         assert [i.model_id for i in deck.state.instances.values()] == [kept.id]
 
@@ -301,7 +246,7 @@ async def test_the_last_use_is_remembered_when_it_was_ready_and_for_this_model(
     async with opened(context_length=1024) as deck:
         model, other = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
         instance = await loaded(deck, model, threads=1, pinned=True)
-        await deck.unload(instance.id, ME)
+        await deck.instances.unload(instance.id, ME)
         bad = await spoiled(deck, tiny, tmp_path)
         with pytest.raises(Exception, match="refused the model"):
             await loaded(deck, bad, threads=2)
@@ -336,105 +281,27 @@ async def test_what_is_strange_is_warned_of_and_what_is_impossible_refused(
     assert (await planned(deck, mlx, engine="mlx")).engine == "mlx"
 
 
-async def test_a_draft_model_is_one_that_is_here_and_of_the_same_kind(
-    deck: Deck, tiny: Path, demo_models: Path, tmp_path: Path
-) -> None:
-    model, draft = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
-    mlx = await added(deck, demo_models / "tiny-mlx")
-    gone = await deck.create_model(ModelSeed(unique="deck/elsewhere:Q8_0"), ME)
-    for ref, error, says in (
-        ("nobody", InvalidRequest, "draft_model"),
-        (mlx.id, InvalidRequest, "must be another gguf model"),
-        (model.id, InvalidRequest, "must be another gguf model"),
-        (gone.id, NotDownloaded, "modeldeck pull"),
-    ):
-        with pytest.raises(error) as caught:
-            await planned(deck, model, draft_model=ref)
-        assert says in str(caught.value)
-    alone = await planned(deck, model, context_length=1024)
-    plan = await planned(deck, model, context_length=1024, draft_model=draft.id)
-    assert plan.forecast is not None
-    assert alone.forecast is not None
-    assert plan.forecast.weights_bytes > alone.forecast.weights_bytes
-    instance = await loaded(deck, model, context_length=1024, draft_model=draft.id)
-    async with deck.answer(model, about("count"), Requester()) as reply:
-        assert "".join([chunk.text async for chunk in reply.chunks]) == expected("count")
-    assert deck.instance_of(model.id) == deck.state.instances[instance.id]
-
-
-async def test_what_answers_nothing_by_itself_is_refused_before_it_is_loaded(
-    deck: Deck, tmp_path: Path
-) -> None:
-    model = await added(deck, write_gguf_adapter(tmp_path / "lora.gguf"))
-    plan = await planned(deck, model)
-    assert plan.refusal is not None
-    assert "It is an adapter" in plan.refusal.message
-    assert "--lora" in plan.refusal.remedy
-    fit = await deck.fit(model.id)
-    assert (fit.verdict, fit.forecast) == ("refused", None)
-    assert "It is an adapter" in str(fit.reason)
-    with pytest.raises(EngineFailed, match="It is an adapter"):
-        await loaded(deck, model)
-    assert not deck.state.instances, "no process was started for it"
-
-
-@pytest.mark.parametrize(
-    ("format", "error", "says"),
-    [("mlx", EngineMissing, "pip install"), ("gguf", NotDownloaded, "modeldeck pull")],
-)
-def test_an_engine_that_is_not_there_is_told_before_anything_is_fetched(
-    format: Format, error: type[DeckError], says: str
-) -> None:
-    nothing: Any = None
-    planner = LoadPlanner(
-        library=nothing,
-        option_resolver=nothing,
-        forecaster=nothing,
-        fit_checker=nothing,
-        alternatives=nothing,
-        instances=lambda: (),
-        runtimes=lambda: (
-            EngineRecord(name="mlx", why_not="Install it: pip install x", formats=("mlx",)),
-            EngineRecord(name="llama.cpp", available=True, formats=("gguf",)),
-        ),
-        may_unload=False,
-        prefix_cache_bytes=lambda: 0,
-    )
-    model = Model(id="1", unique="a/b", name="b", format=format, source="hub")
-    missing = planner.missing(model)
-    assert isinstance(missing, error)
-    assert says in missing.remedy
-
-
-async def test_a_file_that_cannot_be_planned_is_loaded_all_the_same_to_tell_why(
-    deck: Deck, tiny: Path, tmp_path: Path
-) -> None:
-    model = await spoiled(deck, tiny, tmp_path)
-    plan = await planned(deck, model)
-    assert (plan.verdict, plan.forecast, plan.refusal) == ("unknown", None, None)
-    assert "cannot be planned" in plan.warnings[0]
-    for _ in range(2):
-        with pytest.raises(Exception, match="refused the model"):
-            await loaded(deck, model)
-        (failed,) = deck.state.instances.values()
-        said = [line.text for line in deck.log(source=f"engine:{failed.id}")]
-        assert any(text.startswith("failed: ") for text in said)
-
-
 async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
     home: Path, tiny: Path
 ) -> None:
     async with opened() as deck:
         model = await added(deck, tiny)
         instance = await loaded(deck, model, context_length=1024)
-        async with deck.answer(model, about("count " + "bla " * 230), Requester()) as reply:
+        async with deck.inference.answer(
+            model, about("count " + "bla " * 230), Requester()
+        ) as reply:
             assert [chunk async for chunk in reply.chunks]
         last = deck.state.instances[instance.id]
         assert last.context_used is not None
         assert last.context_used > 900
-        await deck.unload(instance.id, ME)
+        assert deck.state.models[model.id].last_used_at is None
+        await deck.instances.unload(instance.id, ME)
+        used_at = deck.state.models[model.id].last_used_at
+        assert used_at is not None
     async with opened() as deck:
-        (record,) = deck.loads()
+        (record,) = deck.instances.history()
+        assert record.used_at == deck.state.models[model.id].last_used_at == used_at
+        assert used_at <= record.at
         assert (record.unique, record.engine) == (model.unique, "llama.cpp")
         assert (record.architecture, record.context_length) == ("llama", 1024)
         assert record.used_tokens == last.context_used
@@ -447,5 +314,26 @@ async def test_what_a_load_took_is_in_the_ledger_and_corrects_the_next(
         assert plan.forecast.correction_bytes == pytest.approx(
             record.peak_bytes - record.forecast.total_bytes, abs=16
         )
-        fit = await deck.fit(model.id, 1024)
+        fit = await deck.models.fit(model.id, 1024)
         assert fit.forecast == replace(plan.forecast, prefix_cache_bytes=0)
+
+
+async def test_a_custom_model_sees_with_the_projector_beside_it(deck: Deck, tmp_path: Path) -> None:
+    seeing = write_seeing_model(tmp_path, "gemma3")
+    model = await added(deck, seeing.path)
+    plan = await planned(deck, model, threads=1)
+    assert plan.forecast is not None
+    assert plan.forecast.projector_bytes > 0
+    assert plan.warnings == ()
+    assert (await loaded(deck, model, threads=1)).media == ("image",)
+    await deck.instances.unload_all(ME)
+    other = seeing.projector.with_name("mmproj-F32.gguf")
+    shutil.copy(seeing.projector, other)
+    await deck._parts.library.look()
+    assert deck.state.models[model.id].projector is None
+    plan = await planned(deck, deck.state.models[model.id], threads=1)
+    assert plan.forecast is not None
+    assert plan.forecast.projector_bytes == 0
+    (warning,) = plan.warnings
+    assert "mmproj-F16.gguf and mmproj-F32.gguf lie beside it" in warning
+    assert "vision" not in deck.state.models[model.id].capabilities

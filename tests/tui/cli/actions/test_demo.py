@@ -20,10 +20,12 @@ import pytest
 
 from modeldeck.core.demo.repository import DemoRepo
 from modeldeck.core.demo.session import environment, session
-from modeldeck.core.demo.vocabulary import expected
+from modeldeck.core.demo.vocabulary import expected, seen
 from modeldeck.core.errors import DeckError
-from modeldeck.tui.cli.actions.demo import MODEL, steps
+from modeldeck.tui.cli.actions.demo import MODEL, PICTURE, SEEING, steps
 
+SHOWN = Path(PICTURE)
+"""In place of the picture's file, whose folder has another name on every run."""
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 
 
@@ -45,8 +47,9 @@ def test_it_runs_the_main_job_and_leaves_nothing(temporary: Path) -> None:
     done = subprocess.run([PROGRAM, "demo"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
     assert done.stderr == ""
-    for step in steps():
+    for step in steps(SHOWN):
         assert f"$ modeldeck {step.command}\n" in done.stdout
+    assert f"   {seen('red', 3)}\n" in done.stdout
     assert f"   {expected('count')}\n" in done.stdout
     for measured in (
         r"fits: \d+ MiB of [\d.]+ GiB free now, at 4k context",
@@ -54,8 +57,8 @@ def test_it_runs_the_main_job_and_leaves_nothing(temporary: Path) -> None:
         r"forecast   weights .+ = \d+\.\d MiB",
         r"measured   \d+ MiB now",
         r"11 tokens, \d+ tokens/s, first after",
-        r"unloaded: freed \d+ MiB in .+, its process is gone",
-        r"freed 66\.\d MB",
+        r"Unloaded .*: \d+ MiB freed in ",
+        r"Deleted .*: 66\.\d MB freed",
         r"The main job, end to end, in",
     ):
         assert re.search(measured, done.stdout), measured
@@ -68,10 +71,11 @@ def test_it_tells_a_program_what_was_measured(temporary: Path) -> None:
     done = subprocess.run([PROGRAM, "demo", "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(records) == len(steps())
+    assert len(records) == len(steps(SHOWN))
     assert {"model": MODEL, "text": expected("count")}.items() <= records[6].items()
-    assert records[-2]["process_gone"]
-    assert records[-1]["freed_bytes"] > 60_000_000
+    assert records[8]["process_gone"]
+    assert records[9]["freed_bytes"] > 60_000_000
+    assert {"model": SEEING, "text": seen("red", 3)}.items() <= records[-1].items()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -104,6 +108,9 @@ def test_a_headless_demo_serves_until_a_signal(temporary: Path) -> None:
         with urllib.request.urlopen(f"{ready['url']}/deck/state") as answer:
             state = json.load(answer)
         assert state["host"]["hub"] == ready["hub"]
+        assert state["models"][0]["unique"] == "deck/tiny-GGUF:Q8_0", "its own come first"
+        with urllib.request.urlopen(f"{ready['url']}/models") as answer:
+            assert json.load(answer)["iterable"][0]["unique"] == "deck/tiny-GGUF:Q8_0"
         with urllib.request.urlopen(f"{ready['hub']}/api/models?search=tiny") as answer:
             assert json.load(answer)
         demo.terminate()

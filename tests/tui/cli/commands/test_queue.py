@@ -59,7 +59,7 @@ def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess) -> None
     assert [each["what"] for each in told("undo", "--list")] == [
         f"cleared the download of {unique}" for unique in (TINY, PADDED)
     ]
-    assert f"taken back: cleared the download of {TINY}" in run("undo")
+    assert f"Undone: download of {TINY} is in the list again" in run("undo")
     assert [job["unique"] for job in told("downloads")] == [TINY]
     run("undo", "x", "--list", code=2)
     run("undo", "x", code=3)

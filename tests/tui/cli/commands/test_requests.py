@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -20,6 +24,7 @@ from tests.support import scripted_engine
 from tests.support.process import CoreProcess
 
 PATIENCE_S = 60.0
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -34,6 +39,19 @@ def told() -> list[dict[str, Any]]:
     (line,) = run("requests", "--json").splitlines()
     found: list[dict[str, Any]] = json.loads(line)
     return found
+
+
+@contextmanager
+def watching() -> Iterator[IO[str]]:
+    """What `requests --watch` writes."""
+    command = [PROGRAM, "requests", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -65,7 +83,12 @@ def test_they_are_listed_and_cancelled(core: CoreProcess, demo_models: Path) -> 
         shown = run("requests")
         assert shown.index("writing") < shown.index("done"), "what has not ended comes first"
         key = writing[0]["id"]
-        assert "is cancelled" in run("requests", "cancel", key)
+        with watching() as lines:
+            assert any("writing" in line for line in iter(lines.readline, "")), (
+                "it lists them first"
+            )
+            assert "is cancelled" in run("requests", "cancel", key)
+            assert any("cancelled by" in line for line in iter(lines.readline, ""))
         assert running.result(PATIENCE_S).status_code == 499
         assert "has ended" in run("requests", "cancel", key, code=4)
         assert "no request" in run("requests", "cancel", "nobody", code=3)

@@ -91,11 +91,11 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         assert found.id == old.id
         await at.until(lambda: table.cursor_key == found.id)
         await at.press("D")
-        await at.sees("Remove New name", "y takes it off")
+        await at.sees("Remove New name", "y remove it")
         await at.press("n")
         assert custom(at, "New name") is not None
         await at.press("D")
-        await at.sees("y takes it off")
+        await at.sees("y remove it")
         await at.press("y")
         await at.until(lambda: custom(at, "New name") is None)
         await at.sees("Removed New name from the list")
@@ -105,7 +105,7 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
 async def test_the_form_holds_at_every_size(screen: Any, size: tuple[int, int]) -> None:
     async with screen("catalog", size=size) as at:
         await at.press("n")
-        await at.sees("New custom model", "enter saves")
+        await at.sees("New custom model", "enter save ")
 
 
 @pytest.mark.parametrize(

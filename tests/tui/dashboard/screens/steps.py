@@ -11,6 +11,11 @@ from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 
 TINY = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
+PADDED = "deck/padded-GGUF:F16"
+SPLIT = "deck/tiny-split-GGUF:F16"
+
+SLOW = 50_000
+"""Bytes a second on each connection: the padded model takes long enough to be seen."""
 
 
 def fetched(*names: str) -> Callable[[Client], Awaitable[object]]:
@@ -51,6 +56,14 @@ async def go(at: Any, name: str) -> None:
     assert found is not None
     await at.until(lambda: catalog(at).table.move_to(found.id))
     await at.pilot.pause()
+
+
+async def search(at: Any, words: str, repo: str) -> None:
+    """Write a filter, and go to what the Hub found for it."""
+    await at.press("slash")
+    await at.write(words)
+    await at.until(lambda: catalog(at).table.move_to(f"hub:{repo}"))
+    await at.press("enter")
 
 
 def row(at: Any, word: str) -> str:

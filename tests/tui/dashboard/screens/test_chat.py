@@ -1,27 +1,41 @@
 """The Chat view: a real conversation with a real model in llama.cpp."""
 
+# ruff: noqa: RUF001 (signs of a branch)
+
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Markdown, TextArea
 
-from modeldeck.core.client.client import Client
 from modeldeck.core.demo.model_writer import expected
-from modeldeck.core.schema import Chunk, InstanceState, LoadOptions
-from modeldeck.tui.dashboard.screens.chat.messages import partners, temperature
-from modeldeck.tui.dashboard.screens.chat.screen import ChatView
-from modeldeck.tui.dashboard.widgets.chat_turns import AnswerTurn, QuestionTurn
-from modeldeck.tui.dashboard.widgets.markdown import parser
+from modeldeck.core.schema import InstanceState
+from modeldeck.tui.chats.chat import ChatTurn
+from modeldeck.tui.chats.models import partners
+from modeldeck.tui.chats.session import ChatSession
+from modeldeck.tui.chats.store import ChatStore
+from modeldeck.tui.dashboard.screens.chat.open_chat import OpenChat
+from modeldeck.tui.dashboard.screens.chat.turns import QuestionTurn
 from tests.support.process import CoreProcess
-
-TINY = "deck/tiny-GGUF:Q8_0"
-OTHER = "deck/tiny-GGUF:F16"
-
-ROOM = 1 << 16
-"""Tokens of context: the model says thousands in a second, and `loop` shall not end by itself."""
+from tests.tui.dashboard.screens.chat_hands import (
+    OTHER,
+    THINKER,
+    TINY,
+    answers,
+    asked,
+    chat,
+    composer,
+    ended,
+    figures,
+    loaded,
+    path,
+    said,
+    say,
+    told,
+    unloaded,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,96 +44,34 @@ def core(shared_core: CoreProcess) -> CoreProcess:
     return shared_core
 
 
-async def fetched(client: Client, *names: str) -> None:
-    """Download these to their end."""
-    for name in names or (TINY,):
-        await client.download(name)
-    await client.feed.until(
-        lambda s: (
-            {j.unique for j in s.downloads.values() if j.state == "completed"}
-            >= set(names or (TINY,))
-        )
-    )
-
-
-async def unloaded(client: Client, *names: str) -> None:
-    """Have models on the disk, and none in memory."""
-    await fetched(client, *names)
-    await client.unload_all()
-    await client.feed.until(lambda s: not s.instances)
-
-
-async def loaded(client: Client) -> None:
-    """Have the tiny model in memory."""
-    await fetched(client)
-    await client.loaded(TINY, LoadOptions(context_length=ROOM))
-
-
-def chat(at: Any) -> ChatView:
-    found: ChatView = at.app.query_one(ChatView)
-    return found
-
-
-def composer(at: Any) -> TextArea:
-    found: TextArea = at.app.query_one("#chat Composer", TextArea)
-    return found
-
-
-def answers(at: Any) -> list[str]:
-    return [answer.text for answer in chat(at).query(AnswerTurn)]
-
-
-def figures(at: Any) -> str:
-    return str(list(chat(at).query(AnswerTurn))[-1].query_one(".figures").render())
-
-
-def said(at: Any) -> list[str]:
-    return [message.text for message in at.app.messages]
-
-
-async def say(at: Any, text: str) -> None:
-    """Write and send."""
-    await at.write(text)
-    await at.press("enter")
-
-
-async def ended(at: Any, count: int = 1) -> None:
-    """Wait until this number of answers have ended."""
-    await at.until(
-        lambda: sum(a.ended for a in chat(at).query(AnswerTurn)) == count and not chat(at).talking
-    )
-
-
 async def test_without_a_model_it_says_what_to_do(screen: Any) -> None:
     async with screen("chat", before=unloaded) as at:
-        await at.sees("No model is loaded", "Load a model in the Catalog")
+        await at.sees("no model", "No model is loaded. esc, then m chooses one")
         await say(at, "hello")
-        await at.until(lambda: any("No model is loaded" in text for text in said(at)))
+        await told(at, "No model is loaded. esc, then m chooses one that loads when you send.")
         assert composer(at).text == "hello"
 
 
 async def test_a_known_answer_with_its_figures(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
-        await at.sees("tiny", "ready, context 64k")
+        await at.sees("● tiny Q8_0 [m]", "0 of 64k", "no system prompt [s]", "temp default [t]")
+        await at.sees("Ask something. Chats are saved on this machine; N begins a private one.")
         await say(at, "count for me")
         await ended(at)
         await at.sees("you", "count for me", expected("count"), "tok/s", "first token", "11 tokens")
+        await at.sees("saved ")
         assert composer(at).text == ""
         assert composer(at).has_focus
 
 
-async def test_a_conversation_remembers_and_can_begin_anew(screen: Any) -> None:
+async def test_a_conversation_remembers_and_a_new_one_leaves_it_as_it_is(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
-        await say(at, "count")
-        await ended(at)
-        await say(at, "json")
-        await ended(at, 2)
-        assert answers(at) == [expected("count"), expected("json")]
-        first, second = (chat(at)._said[:2], chat(at)._said[2:])
-        assert [m.role for m in (*first, *second)] == ["user", "assistant"] * 2
+        await asked(at, "count", "json")
+        assert path(at) == ["count", expected("count"), "json", expected("json")]
         await at.press("escape", "n")
         await at.until(lambda: not chat(at).query(QuestionTurn))
-        await at.sees("Nothing is said yet")
+        await at.sees("Ask something", "Chats 1", "today", "count")
+        assert composer(at).has_focus
 
 
 async def test_escape_stops_at_once_and_the_engine_is_free(screen: Any) -> None:
@@ -132,9 +84,30 @@ async def test_escape_stops_at_once_and_the_engine_is_free(screen: Any) -> None:
         await at.until(
             lambda: all(i.state is InstanceState.READY for i in at.state.instances.values())
         )
+        assert [turn.ended for turn in chat(at).session.chat.path()] == ["", "stopped"]
         assert composer(at).has_focus  # the second escape leaves it
         await at.press("escape")
         assert not composer(at).has_focus
+
+
+async def test_a_question_that_is_stopped_while_it_is_kept_is_shown(
+    screen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with screen("chat", before=loaded) as at:
+        began = asyncio.Event()
+
+        async def save(*_: object) -> int:
+            began.set()
+            await asyncio.Event().wait()
+            return 0
+
+        monkeypatch.setattr(ChatStore, "save", save)
+        await say(at, "count")
+        await at.until(began.is_set)
+        await at.press("escape")
+        await at.until(lambda: not chat(at).asking.talking)
+        await at.until(lambda: len(chat(at).query(QuestionTurn)) == 1)
+        assert path(at) == ["count"]
 
 
 async def test_no_key_is_lost_while_an_answer_streams(screen: Any) -> None:
@@ -145,7 +118,8 @@ async def test_no_key_is_lost_while_an_answer_streams(screen: Any) -> None:
         at.type(*"what was typed meanwhile", "enter")
         await at.until(lambda: composer(at).text == "what was typed meanwhile")
         await at.until(lambda: len(answers(at)[0]) > length)  # it did stream all the while
-        await at.until(lambda: any("Still answering" in text for text in said(at)))
+        await told(at, "Still answering: esc stops it. Your text stays.")
+        await at.sees("writing   ", "tok/s", "esc stops")
         await at.press("escape")
         await ended(at)
         assert composer(at).text == "what was typed meanwhile"
@@ -163,84 +137,202 @@ async def test_a_long_answer_scrolls_and_stays_where_one_reads(screen: Any) -> N
         length = len(answers(at)[0])
         await at.until(lambda: len(answers(at)[0]) > length + 200)
         assert turns.scroll_y == where
-        await at.press("escape")
+        await at.sees("lines below   ctrl+end follows again")
+        await at.press("ctrl+end")
+        await at.until(lambda: turns.scroll_y == turns.max_scroll_y)
+        await at.press("ctrl+up", "ctrl+up", "ctrl+down")
+        assert turns.scroll_y < turns.max_scroll_y
+        await at.sees("below   ctrl+end follows again")
+        await at.pilot.click("#chat #turns", offset=(10, 3))
+        await at.sees("below   G follows again")
+        await at.press("i", "escape")
         await ended(at)
         await at.press("escape", "G")
         await at.until(lambda: turns.scroll_y == turns.max_scroll_y)
+        assert "lines below" not in at.text
         await at.press("g")
         await at.until(lambda: turns.scroll_y == 0)
 
 
-async def test_copies_the_answer_and_the_conversation(screen: Any) -> None:
+async def test_copies_the_answer_the_marked_turn_and_the_conversation(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.press("escape", "y")
-        await at.until(lambda: any("nothing to copy" in text for text in said(at)))
+        await told(at, "Nothing to copy yet.")
         await at.press("i")
-        await say(at, "count")
-        await ended(at)
+        await asked(at, "count")
         await at.press("escape", "y")
         assert at.app.clipboard == expected("count")
+        await at.press("K", "K")
+        await at.sees("▸you")
+        await at.press("y")
+        assert at.app.clipboard == "count"
         await at.press("Y")
-        assert at.app.clipboard == f"user: count\n\nassistant: {expected('count')}"
+        assert at.app.clipboard == f"you: count\n\ntiny Q8_0: {expected('count')}"
 
 
-async def test_system_prompt_and_temperature_are_at_hand(screen: Any) -> None:
+async def test_an_edited_question_is_a_branch_beside_the_old_one(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await asked(at, "count", "json")
+        await at.press("escape", "e")
+        assert composer(at).text == "json"
+        await at.press("ctrl+u", *"llama", "enter")
+        await at.sees("‹ 2 of 2 › [ ]", expected("llama"))
+        await ended(at, 2)
+        assert path(at)[2:] == ["llama", expected("llama")]
+        await at.press("escape", "left_square_bracket")
+        await at.sees("‹ 1 of 2 ›", expected("json"))
+        assert path(at)[2:] == ["json", expected("json")]
+        await at.press("left_square_bracket")
+        await told(at, "First branch: 1 of 2.")
+        await at.press("right_square_bracket")
+        await at.until(lambda: path(at)[2:] == ["llama", expected("llama")])
+        await at.press("e", "escape")  # the question stays as it was
+        assert composer(at).text == ""
+
+
+async def test_an_answer_is_asked_for_again_as_a_sibling(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await asked(at, "count")
+        await at.press("escape", "r")
+        await at.sees("‹ 2 of 2 › [ ]")
+        await ended(at)
+        assert [turn.role for turn in chat(at).session.chat.turns] == ["user", *["assistant"] * 2]
+        await at.press("left_square_bracket")
+        await at.sees("‹ 1 of 2 › [ ]")
+
+
+async def test_a_wrong_value_stays_in_its_field_with_the_reason(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await at.press("escape", "t")
+        await at.sees("Sampling", "▸ temperature", "JSON schema", "enter set")
+        await at.press(*"hot", "tab", *"0.9", "enter")
+        await at.sees("✗ not a number: 'hot'; a number from 0 to 2", "hot", "0.9")
+        await at.press("ctrl+u", *"0.2", "enter")
+        await at.sees("temp 0.2, top_p 0.9 [t]")
+        sampling = chat(at).session.chat.options.sampling
+        assert (sampling.temperature, sampling.top_p) == (0.2, 0.9)
+        request = await chat(at).asking.request(chat(at).session.chat, ChatTurn(role="user"))
+        assert (request.temperature, request.top_p) == (0.2, 0.9)
+
+
+async def test_a_system_prompt_is_written_saved_and_used_again(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
         await at.press("escape", "s")
-        await at.sees("System prompt")
-        await at.press(*"brief", "enter")
-        await at.sees("system brief")
-        await at.press("t")
-        await at.press(*"0.2", "enter")
-        await at.sees("temperature 0.2")
-        request = chat(at)._request()
-        assert request.temperature == 0.2
-        assert [(m.role, m.content) for m in request.messages] == [("system", "brief")]
-        await at.press("t")
-        await at.press("backspace", "backspace", "backspace", *"hot", "enter")
-        await at.until(lambda: any("is not a temperature" in text for text in said(at)))
-        await at.sees("temperature 0.2")
+        await at.sees("System prompt", "▸ new…", "none")
+        await at.press("enter")
+        await at.press(*"be brief", "enter")
+        await at.sees("system be brief [s]")
+        await at.press("s")
+        await at.sees("ctrl+s save the current")
+        await at.press("ctrl+s")
+        await at.sees("Name of the prompt")
+        await at.press(*"short", "enter")
+        await at.sees("system short [s]")
+        await at.press("n", "escape")
+        await at.sees("i write")
+        await at.press("s")
+        await at.sees("▸ short", "be brief", "x delete")
+        await at.press("j", "j", "enter")
+        await at.sees("no system prompt [s]")
+        await at.press("s")
+        await at.sees("▸ short")
+        await at.press("enter")
+        await at.until(lambda: chat(at).session.chat.options.system == "be brief")
+        await at.press("s")
+        await at.sees("x delete")
+        await at.press("x")
+        await told(at, "Deleted “short”.")
 
 
-async def test_a_model_that_is_not_loaded_is_loaded_first(screen: Any) -> None:
-    async with screen("chat", before=unloaded) as at:
-        await at.sees("No model is loaded")
-        await at.press("escape", "m")
-        await at.sees("loads when you send")
-        await at.press("i")
-        await say(at, "count")
-        await ended(at)
-        assert answers(at) == [expected("count")]
-        await at.sees("ready, context")
-
-
-async def test_goes_round_the_models(screen: Any) -> None:
-    async with screen("chat", before=lambda client: unloaded(client, TINY, OTHER)) as at:
-        ids = [model.id for model in partners(at.state)]
-        assert len(ids) == 2
-        await at.press("escape")
-        for id in (*ids, ids[0]):
-            await at.press("m")
-            assert chat(at).model_id == id
-
-
-async def test_asks_again(screen: Any) -> None:
+@pytest.mark.parametrize("key", ["n", "N"])
+async def test_a_new_chat_that_is_slow_to_begin_leaves_the_focus_where_later_keys_put_it(
+    screen: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
     async with screen("chat", before=loaded) as at:
-        await say(at, "count")
-        await ended(at)
-        await at.press("escape", "r")
+        begins, escaped, begin = asyncio.Event(), asyncio.Event(), OpenChat.begin
+
+        async def slow(opened: OpenChat, session: ChatSession) -> None:
+            begins.set()
+            await escaped.wait()
+            await begin(opened, session)
+
+        await at.press("escape")
+        monkeypatch.setattr(OpenChat, "begin", slow)
+        before = chat(at).session
+        await at.press(key)
+        await begins.wait()
+        assert chat(at).composer.has_focus
+        await at.press("escape")
+        await at.sees("i write")
+        escaped.set()
+        await at.until(lambda: chat(at).session is not before)
+        await at.until(lambda: all(work.group != "chats" for work in at.app.workers))
+        assert not chat(at).composer.has_focus
+
+
+async def test_a_model_is_chosen_from_a_list(screen: Any) -> None:
+    async with screen("chat", before=lambda client: unloaded(client, TINY, OTHER)) as at:
+        await at.sees("No model is loaded")
+        models = partners(at.state)
+        await at.press("escape", "m")
+        await at.sees("Which model answers?", "1  tiny", "2  tiny", "loads when you send")
+        await at.press("2")
+        await at.until(lambda: chat(at).partner.model_id == models[1].id)
+        await at.press("i")
+        await asked(at, "count")
+        assert answers(at) == [expected("count")]
+        await at.sees("● tiny ")
+
+
+async def test_thoughts_are_one_line_until_they_are_opened(screen: Any) -> None:
+    async with screen("chat", before=lambda client: loaded(client, THINKER)) as at:
+        await at.press("escape", "m", "1")
+        await at.sees("thinking auto [T]")
+        await at.press("i")
+        await asked(at, "count")
+        await at.sees("> thought for", "tokens   o opens", expected("count"))
+        thought = chat(at).session.chat.path()[-1].thought
+        assert thought.strip()
+        assert "<think>" not in at.text
+        first = thought.strip().splitlines()[0]
+        assert first not in at.text
+        await at.press("escape", "o")
+        await at.sees("v thought for", "o folds", first)
+        await at.press("O")
+        await at.until(lambda: first not in at.text)
+        await at.press("T")
+        await at.sees("thinking off [T]")
+        await at.press("i")
+        await say(at, "json")
         await ended(at, 2)
-        assert answers(at) == [expected("count")] * 2
-        assert len(chat(at)._said) == 2
+        assert not chat(at).session.chat.path()[-1].thought
+        await at.press("escape", "o")
+        await at.sees("o folds", first)
+
+
+async def test_up_brings_earlier_questions_of_all_chats(screen: Any, tmp_path: Path) -> None:
+    store = ChatStore(tmp_path / "chats.db")
+    async with screen("chat", before=loaded, chats=store) as at:
+        await asked(at, "count", "json")
+    again = ChatStore(tmp_path / "chats.db")
+    async with screen("chat", chats=again) as at:
+        await at.sees(expected("json"))
+        await at.press(*"draft", "up")
+        await at.until(lambda: composer(at).text == "json")
+        await at.press("up")
+        await at.until(lambda: composer(at).text == "count")
+        for _ in range(2):
+            await at.press("down")
+        await at.until(lambda: composer(at).text == "draft")
 
 
 async def test_the_footer_shows_the_keys_that_hold(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
-        await at.sees("enter send", "ctrl+j new line", "esc keys")
+        await at.sees("enter send", "ctrl+j new line", "esc commands", "@ attach", "up earlier")
         assert "q quit" not in at.text
         await at.press("escape")
-        await at.sees("y copy", "? help")
-        await at.press("question_mark")
+        await at.sees("c chats", "n new", "? help")
+        await at.press("question_mark", "ctrl+d")
         await at.sees("While writing", "Send what is written.")
 
 
@@ -250,85 +342,27 @@ async def test_writes_more_than_one_line(screen: Any) -> None:
         assert composer(at).text == "a\nb1?q"
 
 
-async def test_leaving_while_an_answer_streams_is_quiet(screen: Any) -> None:
-    async with screen("chat", before=loaded) as at:
+async def test_leaving_while_an_answer_streams_keeps_what_came(screen: Any, tmp_path: Path) -> None:
+    store = ChatStore(tmp_path / "chats.db")
+    async with screen("chat", before=loaded, chats=store) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and "Tick" in answers(at)[0])
+    kept = ChatStore(tmp_path / "chats.db")
+    turns = (await kept.load(1)).path()
+    await kept.close()
+    assert [turn.ended for turn in turns] == ["", "stopped"]
+    assert "Tick" in turns[1].text
 
 
-HOSTILE = (
-    "\x1b]0;owned\x07\x1b[31mred\x1b[0m <script>alert(1)</script> [b]bold[/b] \u202eevil\u202c "
-    "&#8238;entity&#x1b;[2J <http://a/%1b%5b2J> [text](http://b/%1b) 模型 👩‍👩‍👧 **strong**"
-)
+async def visited(at: Any) -> None:
+    """Wait until the chats were read, after which nothing is taken off the screen."""
+    await at.until(lambda: chat(at).query_one("#nothing").display)
 
 
-async def test_a_hostile_answer_is_only_text(screen: Any) -> None:
+async def test_said_is_short(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
-        answer = AnswerTurn("na\x1b[31mme\u202e [red]x[/red]", at.app.glyphs)
-        await chat(at).query_one("#turns").mount(answer)
-        for piece in (HOSTILE[:3], HOSTILE[3:]):
-            answer.add(Chunk(text=piece))
-        await answer.paint()
-        await answer.end(None, "")
-        await at.sees("red <script>alert(1)</script> [b]bold[/b] evil", "strong")
-        drawn = at.text
-        assert "name [red]x[/red]" in drawn
-        assert all(c.isprintable() or c in "\n\u200d" for c in drawn)
-        assert "**strong**" not in drawn
-
-
-def test_markdown_makes_no_characters_of_its_own() -> None:
-    tokens = parser().parse("&#8238; &amp; <http://a/%1b> http://a/%1b")
-    text = "".join(child.content for token in tokens for child in token.children or ())
-    assert text == "&#8238; &amp; <http://a/%1b> http://a/%1b"
-
-
-async def test_a_thought_is_folded_once_the_answer_begins(screen: Any) -> None:
-    async with screen("chat", before=loaded) as at:
-        answer = AnswerTurn("m", at.app.glyphs)
-        await chat(at).query_one("#turns").mount(answer)
-        for piece in ("I pon\x1b[31mder", " 6 times 7."):
-            answer.add(Chunk(thought=piece))
-        await answer.paint()
-        await at.sees("I ponder 6 times 7.", "thinking  2 pieces")
-        answer.add(Chunk(text="42"))
-        answer._rest_until = 0.0
-        await answer.paint()
-        await at.sees("thought for 2 tokens", "42")
-        assert "I ponder" not in at.text
-        await answer.end(Chunk(thought_tokens=5, completion_tokens=6), "")
-        await at.sees("thought for 5 tokens", "6 tokens")
-
-
-async def test_markdown_is_drawn_as_markdown(screen: Any) -> None:
-    async with screen("chat") as at:
-        answer = AnswerTurn("m", at.app.glyphs)
-        await chat(at).query_one("#turns").mount(answer)
-        answer.add(Chunk(text="# Head\n\n- one\n- two\n\n```python\nprint(1)\n```\n\n"))
-        answer.add(Chunk(text="| a | b |\n|---|---|\n| 1 | 2 |\n"))
-        await answer.paint()
-        await answer.end(None, "")
-        await at.sees("Head", "one", "print(1)")
-        assert "```" not in at.text
-        assert "# Head" not in at.text
-        assert len(answer.query(Markdown)) == 1
-
-
-@pytest.mark.parametrize(("text", "value"), [("", None), (" 0 ", 0.0), ("0,7", 0.7), ("2", 2.0)])
-def test_temperatures(text: str, value: float | None) -> None:
-    assert temperature(text) == value
-
-
-@pytest.mark.parametrize("text", ["-1", "2.1", "nan", "hot", "inf"])
-def test_no_temperatures(text: str) -> None:
-    with pytest.raises(ValueError, match=text if text != "hot" else "could not convert"):
-        temperature(text)
-
-
-async def test_painting_leaves_time_for_keys() -> None:
-    """However long an answer is, painting rests for several times as long as it took."""
-    answer = AnswerTurn("m", glyphs=None)  # type: ignore[arg-type] # not drawn
-    answer._rest_until = asyncio.get_running_loop().time() + 3600
-    answer.add(Chunk(text="x"))
-    await answer.paint()
-    assert answer._painted == 0
+        await at.press("escape", "b")
+        await told(at, "No block of code in this answer.")
+        await at.press("left_square_bracket")
+        await told(at, "No other branch here: e or r makes one.")
+        assert not [text for text in said(at) if "Traceback" in text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import CacheListing, CacheRepository, CacheRevision, LoadOptions
 from modeldeck.tui.dashboard.screens.disk import rows as drawn
-from modeldeck.tui.dashboard.screens.disk.rows import DiskRow, DiskSort
+from modeldeck.tui.dashboard.screens.disk.rows import DiskRow
+from modeldeck.tui.dashboard.widgets.column_choice import STANDARD, ColumnChoice
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched
 
@@ -36,14 +38,14 @@ async def test_the_cache_is_listed_and_deleted_from_with_a_plan(screen: Any) -> 
         assert [row.id for row in rows] == ["deck/tiny-GGUF", "deck/tiny-embed-GGUF"]
         await at.sees("3 Memory")  # where it was reached from
         await at.press("x")
-        await at.sees("Delete deck/tiny-GGUF from the cache.", "gives back 5.5 MB", "y deletes")
+        await at.sees("Delete deck/tiny-GGUF from the cache: 5.5 MB come back.", "y delete 5.5 MB")
         await at.press("n")
         await at.press("x")
-        await at.sees("y deletes them")
+        await at.sees("y delete")
         await at.press("y")
-        await at.sees("freed 5.5 MB", "3.6 MB in 1 repository")
+        await at.sees("from the cache: 5.5 MB freed", "3.6 MB in 1 repository")
         await at.press("x")
-        await at.sees("y deletes them")
+        await at.sees("y delete")
         await at.press("y")
         await at.sees("The cache is empty.")
         await at.press("escape")
@@ -59,7 +61,9 @@ async def test_one_revision_of_several_goes_alone(screen: Any, core: CoreProcess
         await at.press("d")
         await at.sees("└ dddddddd", "detached", "1 revision detached [P prune]", "1.9 MB")
         await at.press("P")
-        await at.sees("detached revisions.", "gives back 0 B", "y deletes them")
+        await at.sees(
+            "Prune leftover partial files and old revisions: nothing comes back.", "y delete"
+        )
         await at.press("n")
         (place,) = [
             n for n, row in enumerate(at.app.query_one("#disk Table").items) if OLD in row.id
@@ -67,15 +71,15 @@ async def test_one_revision_of_several_goes_alone(screen: Any, core: CoreProcess
         await at.press(*"j" * place)
         await at.sees(f"commit  {OLD}")
         await at.press("x")
-        await at.sees("Delete deck/tiny-GGUF@dddddddd from the cache.")
+        await at.sees("Delete deck/tiny-GGUF@dddddddd from the cache: nothing comes back.")
         await at.press("y")
-        await at.until(lambda: "dddddddd" not in at.text)
+        await at.until(lambda: "└ dddddddd" not in at.text)
         await at.sees("z undoes it")
         assert at.state.models
         await at.press("z")
         await at.sees("└ dddddddd")
         await at.press("P")
-        await at.sees("y deletes them")
+        await at.sees("y delete")
         await at.press("y")
         await at.until(lambda: "└" not in at.text)
 
@@ -104,7 +108,7 @@ async def test_what_is_loaded_goes_only_after_saying_so(screen: Any) -> None:
     async with screen("disk", before=before) as at:
         await at.sees("● deck/tiny-GGUF")
         await at.press("x")
-        await at.sees("In use:", "y deletes them")
+        await at.sees(" is loaded: it is unloaded first", "y delete")
         await at.press("n")
         await at.press("y")
         await at.sees("deck/tiny-GGUF copied")
@@ -114,9 +118,11 @@ async def test_what_is_loaded_goes_only_after_saying_so(screen: Any) -> None:
 async def test_every_width_keeps_name_and_size(screen: Any, size: tuple[int, int]) -> None:
     async with screen("disk", size=size, before=fetched(TINY, EMBED)) as at:
         await at.sees("y-GGUF", "1.9 MB")
-        for order in ("longest unused", "name", "size"):
-            await at.press("o")
-            await at.until(lambda order=order: at.app.query_one("#disk").sort == order)
+        table = at.app.query_one("#disk").table
+        await at.press("o", "right", "enter")
+        await at.until(lambda: table.choice.sort == "size")
+        assert [row.repo.repo for row in table.items] == ["deck/tiny-GGUF", "deck/tiny-embed-GGUF"]
+        await at.press("escape")
 
 
 async def test_a_hub_and_a_core_that_are_away_are_told(screen: Any, hub: DemoHub) -> None:
@@ -153,34 +159,30 @@ LISTING = CacheListing(
 @pytest.mark.parametrize(
     ("sort", "order"),
     [
-        (DiskSort.SIZE, ["B/large", "c/middle", "a/small"]),
-        (DiskSort.USED, ["c/middle", "B/large", "a/small"]),
-        (DiskSort.NAME, ["a/small", "B/large", "c/middle"]),
+        (STANDARD, ["B/large", "c/middle", "a/small"]),
+        (ColumnChoice(sort="used"), ["c/middle", "B/large", "a/small"]),
+        (ColumnChoice(sort="name"), ["a/small", "B/large", "c/middle"]),
     ],
 )
 def test_rows_are_in_order_with_revisions_where_there_are_several(
-    sort: DiskSort, order: list[str]
+    sort: ColumnChoice, order: list[str]
 ) -> None:
     rows = drawn.rows(LISTING, sort)
     assert [row.id for row in rows if row.revision is None] == order
     assert [row.unique for row in rows if row.revision] == ["B/large@00000000", "B/large@11111111"]
 
 
+@pytest.mark.parametrize("column", ["at", "models"])
+def test_repositories_without_a_value_come_last(column: str) -> None:
+    small, _, middle = LISTING.repositories
+    listing = replace(LISTING, repositories=(replace(small, revisions=()), middle))
+    rows = drawn.rows(listing, ColumnChoice(sort=column))
+    assert [row.id for row in rows] == ["c/middle", "a/small"]
+
+
 def test_a_repository_stands_for_its_revisions() -> None:
-    rows = drawn.rows(LISTING, DiskSort.NAME)
+    rows = drawn.rows(LISTING, ColumnChoice(sort="name"))
     assert drawn.selection(rows[:3]).revisions == ()
     assert drawn.selection(rows[:3]).repositories == ("a/small", "B/large")
     assert drawn.selection(rows[2:3]).revisions == (f"B/large@{'0' * 40}",)
-
-
-@pytest.mark.parametrize(
-    ("ago", "words"),
-    [
-        (5, "now"), (60, "1 min ago"), (7199, "1 h ago"), (3 * 86_400, "3 d ago"),
-        (40 * 86_400, "1 mo ago"), (800 * 86_400, "2 y ago"),
-    ],
-)  # fmt: skip
-def test_age_is_told_in_its_largest_unit(ago: int, words: str) -> None:
-    assert drawn.age(1e9 - ago, 1e9) == words
-    assert drawn.age(0, 1e9) == "—"
     assert DiskRow(LISTING.repositories[0]).models == ["a/small:Q0"]

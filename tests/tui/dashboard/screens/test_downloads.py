@@ -11,6 +11,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import Download, DownloadState
 from modeldeck.tui.dashboard.screens.downloads.rows import DownloadRow
+from modeldeck.tui.dashboard.screens.downloads.screen import DownloadsView
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 from tests.tui.conftest import PATIENCE_S
@@ -78,7 +79,7 @@ async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: De
         await at.sees("1 active", "padded F16", "downloading", "MB/s", "left afterwards")
         await at.until(lambda: job(at).received_bytes > 0)
         hub.rate_bytes_per_s = None
-        await at.sees("1 done", "completed", "verified", "✓")
+        await at.sees("1 downloaded", "verified", "✓")
         assert "left afterwards" not in at.text
 
 
@@ -91,7 +92,7 @@ async def test_cancel_keeps_what_arrived_and_retry_goes_on_from_there(
         await at.sees("downloading")
         await at.press("c")
         await at.until(lambda: state(at) == "canceled")
-        await at.sees("1 canceled", "kept, r fetches the rest")
+        await at.sees("1 cancelled", "kept: r resumes.")
         kept = job(at).received_bytes
         assert kept > 0
         hub.rate_bytes_per_s = None
@@ -106,12 +107,12 @@ async def test_cancel_and_delete_shows_the_bytes_and_asks(screen: Any, hub: Demo
     async with screen("downloads", before=begin) as at:
         await at.sees("downloading")
         await at.press("C")
-        await at.sees("Cancel 1 download and delete what arrived", PADDED, "y deletes it")
+        await at.sees("Cancel 1 download and delete what arrived", PADDED, "y delete it")
         await at.press("n")
-        await at.until(lambda: "y deletes it" not in at.text)
+        await at.until(lambda: "y delete it" not in at.text)
         assert state(at) == "downloading"
         await at.press("C")
-        await at.sees("y deletes it")
+        await at.sees("y delete it")
         await at.press("y")
         await at.until(lambda: state(at) == "canceled")
         await at.sees("deleted", "nothing kept")
@@ -141,14 +142,14 @@ async def test_a_failed_download_says_why_and_can_be_tried_again(screen: Any, hu
 
 async def test_finished_ones_are_cleared_at_once(screen: Any) -> None:
     async with screen("downloads", before=lambda c: fetch(c, TINY, SPLIT)) as at:
-        await at.sees("2 done")
+        await at.sees("2 downloaded")
         await at.press("X")
         await at.until(lambda: not at.state.downloads)
         await at.sees("2 downloads cleared", "no downloads")
         models = at.state.models.values()
         assert {m.unique for m in models if m.downloaded} >= {TINY, SPLIT}
         await at.press("z")
-        await at.sees("taken back: cleared the download of")
+        await at.sees("Undone: download of")
         await at.until(lambda: len(at.state.downloads) == 1)
 
 
@@ -164,11 +165,11 @@ async def test_clearing_asks_where_it_deletes_what_arrived(screen: Any, hub: Dem
         await client.cancel_download(key)
 
     async with screen("downloads", before=half) as at:
-        await at.sees("1 canceled", "1 done")
+        await at.sees("1 cancelled", "1 downloaded")
         await at.press("X")
-        await at.sees("Clear 2 downloads that ended", PADDED, "y clears them")
+        await at.sees("Clear 2 downloads that ended", PADDED, "y clear them")
         await at.press("escape")
-        await at.until(lambda: "y clears them" not in at.text)
+        await at.until(lambda: "y clear them" not in at.text)
         assert len(at.state.downloads) == 2
         await at.press("X", "y")
         await at.until(lambda: not at.state.downloads)
@@ -204,9 +205,9 @@ async def test_a_verb_acts_on_every_marked_row(screen: Any) -> None:
 
 async def test_what_means_nothing_is_said_and_not_asked_of_the_core(screen: Any) -> None:
     async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
-        await at.sees("completed")
+        await at.sees("1 downloaded")
         await at.press("c")
-        await at.sees(f"{TINY} is completed: there is nothing to cancel.")
+        await at.sees("! tiny Q8_0 is downloaded: there is nothing to cancel.")
         await at.press("p")
         await at.sees("there is nothing to pause")
         await at.press("r")
@@ -221,7 +222,7 @@ async def test_verbs_on_an_empty_list_do_no_harm(screen: Any) -> None:
 
 async def test_y_copies_the_name(screen: Any) -> None:
     async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
-        await at.sees("completed")
+        await at.sees("1 downloaded")
         await at.press("y")
         await at.sees(f"{TINY} copied")
         assert at.app.clipboard == TINY
@@ -268,21 +269,38 @@ async def test_a_job_moves_in_the_queue_and_the_cursor_follows(screen: Any) -> N
         await at.until(lambda: order(at) == [SPLIT, PADDED, TINY])
         await at.until(lambda: state(at, PADDED) == "queued")
         await at.press("K")
-        await at.sees(f"{SPLIT} is the first in the queue.")
+        await at.sees("tiny-split F16 is the first in the queue.")
         await at.press("J")
         await at.until(lambda: order(at) == [PADDED, SPLIT, TINY])
         assert under_cursor(at) == SPLIT
         await at.press("G", "J")
-        await at.sees(f"{TINY} is the last in the queue.")
+        await at.sees("tiny Q8_0 is the last in the queue.")
 
 
-async def test_what_has_ended_stands_in_no_queue(screen: Any) -> None:
-    async with screen("downloads", before=lambda c: fetch(c, TINY)) as at:
-        await at.sees("completed")
+@pytest.mark.parametrize(
+    ("name", "stands"), [(TINY, "tiny Q8_0 is downloaded"), (CORRUPT, "corrupt Q8_0 failed")]
+)
+async def test_what_has_ended_stands_in_no_queue(screen: Any, name: str, stands: str) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, name)) as at:
+        await at.sees("1 downloaded" if name == TINY else "1 failed")
         await at.press("K")
-        await at.sees(f"{TINY} is completed: only waiting downloads can be moved.")
-        await at.press("B")
-        await at.sees("there is nothing to limit")
+        await at.sees(f"! {stands}; only waiting downloads can be moved.")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        (CORRUPT, "p", "corrupt Q8_0 failed: there is nothing to pause."),
+        (TINY, "B", "tiny Q8_0 is downloaded: there is nothing to limit."),
+    ],
+)
+async def test_a_key_that_does_not_apply_says_how_the_download_stands(
+    screen: Any, name: str, key: str, words: str
+) -> None:
+    async with screen("downloads", before=lambda c: fetch(c, name)) as at:
+        await at.sees("1 downloaded" if name == TINY else "1 failed")
+        await at.press(key)
+        await at.sees(f"! {words}")
 
 
 async def test_the_limit_of_all_is_written_on_a_line(screen: Any, hub: DemoHub) -> None:
@@ -324,13 +342,13 @@ async def test_the_limit_of_one_is_written_on_a_line(screen: Any, hub: DemoHub) 
     async with screen("downloads", before=begin) as at:
         await at.sees("downloading")
         await at.press("B")
-        await at.sees(f"Limit of {PADDED}")
+        await at.sees("Limit of padded F16")
         await at.press(*"50k", "enter")
-        await at.sees(f"{PADDED}: 50.0 kB/s at most", "limit 50.0 kB/s")
+        await at.sees("padded F16: 50.0 kB/s at most", "limit 50.0 kB/s")
         assert job(at).rate_limit_bytes_per_s == 50_000
         assert at.state.settings.rate_limit_bytes_per_s is None
         await at.press("B")
-        await at.sees(f"Limit of {PADDED}")
+        await at.sees("Limit of padded F16")
         await at.press("ctrl+u", "enter")
         await at.sees("no limit")
         await at.until(lambda: job(at).rate_limit_bytes_per_s is None)
@@ -363,3 +381,10 @@ async def test_it_is_drawn_in_ascii(screen: Any, hub: DemoHub) -> None:
         view = at.app.query_one("#downloads")
         lines = at.text.splitlines()[view.region.y : view.region.bottom]
         assert "".join(lines).isascii()
+
+
+async def test_nothing_is_drawn_while_its_parts_are_removed(screen: Any) -> None:
+    async with screen("downloads") as at:
+        view = at.app.query_one(DownloadsView)
+        await view.query_one(Table).remove()
+        view.redraw()

@@ -16,6 +16,7 @@ from modeldeck.tui.dashboard.screens.log.rows import (
     AUDIT,
     CORE,
     DASHBOARD,
+    LANGUAGE,
     Filters,
     LogEntry,
     _whos,
@@ -29,6 +30,7 @@ from modeldeck.tui.dashboard.screens.log.rows import (
 )
 from modeldeck.tui.dashboard.screens.log.screen import LogView
 from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.column_choice import ColumnChoice
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import UNICODE
 from tests.support.process import CoreProcess
@@ -104,6 +106,15 @@ async def test_shows_every_notice_of_this_dashboard(screen: Any) -> None:
         await at.sees("level error")
 
 
+async def test_an_empty_choice_says_that_there_are_other_lines(screen: Any) -> None:
+    async with screen("log") as at:
+        at.app.say("It is done.", "done")
+        await choose(at, DASHBOARD)
+        await at.sees("It is done.")
+        await at.press("v", "v")
+        await at.sees("No such lines: s shows another source, v other levels.")
+
+
 async def test_shows_who_did_what(screen: Any) -> None:
     async with screen("log", before=fetched) as at:
         await choose(at, AUDIT)
@@ -144,6 +155,25 @@ async def test_follows_until_one_moves_away(screen: Any) -> None:
         await at.sees("line 0", "follow off")
         await at.press("G")
         await at.sees("follow on")
+
+
+@pytest.mark.parametrize(
+    ("choice", "order"),
+    [(ColumnChoice(sort="level"), "level ▲"), (ColumnChoice(sort="at", reverse=True), "time ▼")],
+)
+async def test_follow_says_why_it_does_nothing_in_another_order(
+    screen: Any, choice: ColumnChoice, order: str
+) -> None:
+    async with screen("log") as at:
+        await choose(at, DASHBOARD)
+        at.app.say("line")
+        await at.sees("follow on")
+        table(at).choice = choice
+        at.app.view.columns_chosen(table(at))
+        await at.sees("follow off")
+        await at.press("f")
+        await at.sees(f"Sorted by {order}: follow needs time ▲. o chooses the order.", "follow off")
+        assert at.app.parts.messages.list.unseen == 0
 
 
 async def test_shows_a_long_line_whole_and_copies_it(screen: Any) -> None:
@@ -189,7 +219,6 @@ ENTRIES = (
         (Filters(source=CORE), ["log:1", "log:2"]),
         (Filters(source="engine:abcdef0123456789", level="debug"), ["log:3", "log:4"]),
         (Filters(source=DASHBOARD), []),
-        (Filters(words="luck BAD"), ["log:2"]),
     ],
 )
 def test_what_is_shown(filters: Filters, keys: list[str]) -> None:
@@ -200,7 +229,35 @@ def test_the_audit_trail_stands_by_itself() -> None:
     [entry] = select(ENTRIES, Filters(source=AUDIT))
     assert entry.level == "warning"
     assert (entry.who, entry.text) == ("unix:0", "load tiny  busy")
-    assert select(ENTRIES, Filters(source=AUDIT, words="unix load")) == [entry]
+    assert LANGUAGE.parse("unix load who:unix").matches(entry)
+    assert not LANGUAGE.parse("-unix").matches(entry)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ("luck BAD", ["log:2"]),
+        ("error", ["log:2"]),
+        ("-error source:engine", ["log:4"]),
+        ("level:info", ["log:1"]),
+    ],
+)
+def test_words_and_tests_filter(words: str, keys: list[str]) -> None:
+    passes = LANGUAGE.parse(words).matches
+    assert [entry.key for entry in select(ENTRIES, Filters()) if passes(entry)] == keys
+
+
+@pytest.mark.parametrize(
+    ("choice", "keys"),
+    [
+        (ColumnChoice(sort="level"), ["log:2", "log:4", "log:1"]),
+        (ColumnChoice(sort="level", reverse=True), ["log:1", "log:4", "log:2"]),
+        (ColumnChoice(sort="at", reverse=True), ["log:2", "log:1", "log:4"]),
+        (ColumnChoice(sort="source"), ["log:1", "log:2", "log:4"]),
+    ],
+)
+def test_lines_are_sorted_by_a_column(choice: ColumnChoice, keys: list[str]) -> None:
+    assert [entry.key for entry in select(ENTRIES, Filters(), choice)] == keys
 
 
 @pytest.mark.parametrize(

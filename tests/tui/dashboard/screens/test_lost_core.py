@@ -10,8 +10,8 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.schema import LoadOptions
 from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 from modeldeck.tui.dashboard.screens.chat.screen import ChatView
+from modeldeck.tui.dashboard.screens.chat.turns import AnswerTurn
 from modeldeck.tui.dashboard.screens.log.screen import LogView
-from modeldeck.tui.dashboard.widgets.chat_turns import AnswerTurn
 from tests.support.process import CoreProcess
 
 TINY = "deck/tiny-GGUF:Q8_0"
@@ -56,7 +56,8 @@ async def test_an_answer_that_breaks_off_stays_to_be_read(screen: Any, core: Cor
         core.kill()
         await at.until(lambda: all(answer.ended for answer in chat.query(AnswerTurn)))
         assert "Tick" in chat.query_one(AnswerTurn).text
-        await at.sees("reconnecting")
+        await at.sees("reconnecting", "cut: the core stopped", "r asks again")
+        assert [turn.ended for turn in chat.session.chat.path()] == ["", "cut"]
 
 
 async def test_the_log_of_a_new_core_is_read_from_its_first_line(

@@ -6,14 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from textual.widgets import Sparkline
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
-from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 
@@ -43,18 +41,22 @@ def table(screen: Any) -> Table[Instance]:
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 async def test_what_memory_was_is_drawn(screen: Any, size: tuple[int, int]) -> None:
     async with screen("memory", size=size) as at:
-        await at.sees("RAM", "No model is loaded")
-        chart = at.app.query_one(HistoryChart)
-        assert chart.display == (size[1] == 40)
-        assert ("in use" in at.text) == chart.display
-        if chart.display:
-            await at.until(lambda: bool(at.app.query_one(Sparkline).data))
+        await at.sees("RAM", "No model is loaded", " 0 ┼")
+        ground = next(line for line in at.text.splitlines() if "┼" in line)
+        assert any(level in ground for level in "▁▂▃▄▅▆▇█")
+        assert ("memory in use" in at.text) == (size[1] == 40)
+        ticks = [line.split("┤")[0].strip() for line in at.text.splitlines() if "┤" in line]
+        total = at.state.memory.total_bytes / (1 << 30)
+        assert float(ticks[0]) == pytest.approx(total, abs=0.06), "the top is all that there is"
+        assert float(ticks[1]) == pytest.approx(total / 2, abs=0.06)
+        if size[1] == 40:
+            assert "not running" in at.text
 
 
 async def test_the_machine_is_shown_where_nothing_is_loaded(screen: Any) -> None:
     async with screen("memory") as at:
-        await at.sees("RAM", " of ", "GiB", "last 10 min", "budget", "for models", "others use")
-        await at.sees("No model is loaded.", "Disk", "cache", "free")
+        await at.sees("RAM", " of ", "GiB", "Last ", "others", "free", "[m]", "█ weights")
+        await at.sees("No model is loaded. Press 1", "Disk", "models", "free")
 
 
 async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> None:
@@ -66,7 +68,7 @@ async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> Non
         assert said == expected("count")
 
     async with screen("memory", before=answer) as at:
-        await at.sees("●", "tiny Q8_0", "llama.cpp", "512", "MiB", "—", "idle", "MB in 1 model")
+        await at.sees("●", "tiny Q8_0", "llama.cpp", "512", "MiB", "idle", "MB in 1 [d list]")
         (instance,) = table(at).items
         assert f"{instance.tokens_per_s:.0f}"[:3] in at.text
         assert instance.measured_bytes
@@ -77,7 +79,20 @@ async def test_unload_gives_the_memory_back_and_says_how_much(screen: Any) -> No
         await at.sees("tiny Q8_0", "idle")
         await at.press("u")
         await at.until(lambda: not at.state.instances)
-        await at.sees(f"{TINY} unloaded: freed", "MiB in", "its process is gone", "0 loaded")
+        await at.sees("✓ Unloaded tiny Q8_0:", "MiB freed in", "0 loaded")
+        await at.sees("No model is loaded.")
+
+
+async def test_a_row_of_what_was_unloaded_from_another_view_can_be_drawn(screen: Any) -> None:
+    async with screen("memory", before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0", "idle")
+        hidden = table(at)
+        await at.press("1")
+        await at.app.link.client.unload_all()
+        await at.until(lambda: not at.state.instances)
+        assert hidden.items, "as they were: out of sight"
+        hidden.render_line(1)  # as when the view comes to the front, before it is redrawn
+        await at.press("3")
         await at.sees("No model is loaded.")
 
 
@@ -86,7 +101,7 @@ async def test_unload_acts_on_every_marked_row(screen: Any) -> None:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("space", "space", "u")
         await at.until(lambda: not at.state.instances)
-        await at.until(lambda: any("2 models unloaded: freed" in m.text for m in at.app.messages))
+        await at.until(lambda: any("Unloaded 2 models: " in m.text for m in at.app.messages))
 
 
 async def test_unload_all_gives_one_receipt(screen: Any) -> None:
@@ -94,7 +109,7 @@ async def test_unload_all_gives_one_receipt(screen: Any) -> None:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("U")
         await at.until(lambda: not at.state.instances)
-        await at.sees("2 models unloaded: freed")
+        await at.sees("Unloaded 2 models: ")
         await at.press("U")
         await at.sees("No model is loaded.")
 
@@ -103,20 +118,20 @@ async def test_enter_shows_options_history_and_the_log_of_the_engine(screen: Any
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
         await at.sees("tiny Q8_0")
         await at.press("enter")
-        await at.sees(TINY, "measured", "its own", "at most", "history", "last 10 min")
+        await at.sees(TINY, "measured", "private", "peak", "history", "last 10 min")
         await at.sees("weights", "overhead", "pid", "loaded in", "flash attention on", "threads 1")
         await at.sees("llama")  # llama.cpp's own lines
         await at.press("escape")
-        await at.until(lambda: "its own" not in at.text)
+        await at.until(lambda: "private" not in at.text)
         assert at.app.focused is table(at)
 
 
 async def test_what_is_open_goes_with_its_instance(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
         await at.press("enter")
-        await at.sees("at most")
+        await at.sees("peak")
         await at.press("u")
-        await at.until(lambda: "at most" not in at.text)
+        await at.until(lambda: "peak" not in at.text)
         await at.sees("No model is loaded.")
 
 
@@ -140,7 +155,7 @@ async def test_a_failed_load_says_why_and_is_taken_off_the_list(screen: Any) -> 
         await at.sees(message.split()[0])
         await at.press("u")
         await at.until(lambda: not at.state.instances)
-        await at.sees("taken off the list")
+        await at.sees("Removed", "(failed) from the list")
 
 
 async def test_a_load_shows_how_far_it_is_and_is_called_off(screen: Any, hub: DemoHub) -> None:
@@ -171,7 +186,7 @@ async def test_a_busy_instance_says_so(screen: Any) -> None:
                         pass
 
         busy = [asyncio.create_task(answer()) for _ in range(3)]
-        await at.sees("busy", "◐")
+        await at.sees("answering", "Requests", "◐")
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
@@ -179,14 +194,14 @@ async def test_a_busy_instance_says_so(screen: Any) -> None:
 
 
 async def test_history_grows_while_another_view_is_in_front(screen: Any) -> None:
-    async with screen("catalog", size=(120, 20), before=lambda c: load(c, TINY)) as at:
+    async with screen("catalog", size=(120, 40), before=lambda c: load(c, TINY)) as at:
         view = at.app.query_one("#memory")
-        await at.until(lambda: bool(view._pasts))
+        await at.until(lambda: bool(view.past._instances))
         await at.press("3")
-        await at.sees("RAM", "last 10 min")
-        line = next(line for line in at.text.splitlines() if "last 10 min" in line)
-        assert "—" in line  # what was before is not known
-        assert any(level in line.split("GiB")[1] for level in "▂▃▄▅▆▇█")
+        await at.sees("Last 10 minutes", "┼")
+        line = next(line for line in at.text.splitlines() if "┼" in line)
+        assert "not running" in line  # what was before is not known
+        assert any(level in line for level in "▂▃▄▅▆▇█")
 
 
 async def test_y_copies_the_name(screen: Any) -> None:
@@ -207,13 +222,13 @@ async def test_a_pinned_model_is_not_unloaded_with_all(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY, OTHER)) as at:
         await at.until(lambda: len(table(at).items) == 2)
         await at.press("g", "i")
-        await at.sees(f"{TINY}: pinned: only you can unload it", " s pin")
+        await at.sees("tiny Q8_0: pinned: only you can unload it", "pinned ")
         await at.press("U")
         await at.until(lambda: [i.unique for i in at.state.instances.values()] == [TINY])
         await at.press("U")
         await at.sees("All that is loaded is pinned; i unpins one.")
         await at.press("i")
-        await at.sees(f"{TINY}: unpinned")
+        await at.sees("tiny Q8_0: unpinned")
         await at.until(lambda: not table(at).items[0].options.pinned)
         await at.press("U")
         await at.until(lambda: not at.state.instances)
@@ -233,11 +248,11 @@ async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
         await at.sees("tiny Q8_0")
         await at.press("T")
-        await at.sees(f"Unload {TINY} when idle for", "empty for never")
+        await at.sees("Unload tiny Q8_0 when idle for", "empty for never")
         await at.press(*"soon", "enter")
         await at.sees("Not a time: 'soon'.")
         await at.press(*(["backspace"] * 4), *"1h30m", "enter")
-        await at.sees(f"{TINY}: unloaded after 1h30m idle")
+        await at.sees("tiny Q8_0: unloaded after 1h30m idle")
         await at.until(
             lambda: [i.options.idle_ttl_s for i in at.state.instances.values()] == [5400]
         )
@@ -249,11 +264,11 @@ async def test_the_idle_time_is_written_on_a_line(screen: Any) -> None:
 
 async def test_the_memory_budget_is_set_and_lifted(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
-        await at.sees("for models [m]")
+        await at.sees("stays with the system [m]")
         await at.press("m")
         await at.sees("Memory for all models together", "empty for all that the machine has")
         await at.press(*"64 MiB", "enter")
-        await at.sees("Budget: 64.0 MiB for models", "budget 64.0 MiB for models, as set [m]")
+        await at.sees("Budget: 64.0 MiB for models", "budget leaves")
         assert (await at.client.fit(OTHER, 512)).verdict == "too large"
         await at.press("m")
         await at.sees("Memory for all models together")
@@ -276,23 +291,25 @@ async def test_partial_files_are_pruned_after_a_plan(screen: Any, hub: DemoHub) 
         await client.cancel_download(job.id)
 
     async with screen("memory", before=part) as at:
+        await at.sees("models 0 B in 0", "partial ")
         await at.press("P")
-        await at.sees("Prune leftover partial files", "gives back", "padded", "y deletes them")
+        await at.sees("Prune leftover partial files: ", "come back", "padded", "y delete ")
         await at.press("n")
-        await at.until(lambda: "y deletes them" not in at.text)
+        await at.until(lambda: "y delete " not in at.text)
         await at.press("P")
-        await at.sees("y deletes them")
+        await at.sees("y delete ")
         await at.press("y")
-        await at.sees("freed", "1 item gone", "partials 0 B")
+        await at.sees("Pruned leftover partial files")
+        await at.until(lambda: "partial" not in at.text.split("Disk")[1].split("free")[0])
         await at.press("P")
-        await at.sees("There are no leftover partial files")
+        await at.sees("No leftover partial files.")
 
 
 @pytest.mark.parametrize(
     ("size", "there", "gone"),
     [
         ((120, 40), ["runtime", "weights", "forecast", "measured", "error", "tok/s"], []),
-        ((80, 24), ["forecast", "measured", "error", "state"], ["weights", "runtime"]),
+        ((80, 24), ["forecast", "measured", "state"], ["weights", "runtime", "error"]),
         ((60, 15), ["measured", "state"], ["forecast", "weights"]),
     ],
 )
@@ -303,7 +320,7 @@ async def test_columns_fall_away_by_rank(
         await at.sees("tiny Q8_0", "RAM", "Disk", *there)
         assert not [word for word in gone if word in at.text]
         await at.press("enter")
-        await at.sees("history", "its own")
+        await at.sees("history", "private")
         assert all(len(line) <= size[0] for line in at.text.splitlines())
 
 

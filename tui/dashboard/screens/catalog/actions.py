@@ -6,6 +6,7 @@ does not stop the others. The result of each is shown as a notice.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,13 +16,18 @@ from modeldeck.core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.dialogs.custom_model import CustomForm
 from modeldeck.tui.dashboard.dialogs.model_card import ModelCardScreen
+from modeldeck.tui.dashboard.messages import severity_of
+from modeldeck.tui.dashboard.questions import QuestionItem, YesNoQuestion
 from modeldeck.tui.dashboard.screens.catalog import messages as receipts
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, only
 from modeldeck.tui.dashboard.screens.catalog.interface import CatalogInterface
 from modeldeck.tui.dashboard.screens.catalog.requests import CatalogRequests
+from modeldeck.tui.dashboard.screens.catalog.rows import busy, elsewhere, key
+from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget, only
 from modeldeck.tui.dashboard.screens.chat.screen import ChatView
 from modeldeck.tui.dashboard.screens.delete_flow import delete
-from modeldeck.tui.text import load_options, load_records
+from modeldeck.tui.dashboard.screens.load_form.facts import LoadTarget
+from modeldeck.tui.text import records
+from modeldeck.tui.text.model_names import title
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -40,25 +46,50 @@ class CatalogActions:
     def __init__(self, view: CatalogInterface, requests: CatalogRequests) -> None:
         self._view = view
         self._requests = requests
+        self._given: list[Target] | None = None
+        """The target of the command that runs now, where it is not what is selected."""
 
     @property
     def _dashboard(self) -> DashboardInterface:
         return self._view.dashboard
 
+    @property
+    def _state(self) -> State:
+        """The newest State. There is one as soon as there are rows."""
+        assert self._view.state is not None
+        return self._view.state
+
     # Targets
 
     def _targets(self) -> list[Target]:
         """The marked variants or rows, else the one under the cursor."""
+        if self._given is not None:
+            return self._given
         variants = self._view.detail.table
         if variants.has_focus and variants.items:
             return list(variants.marked)
         # Until the variants of an opened repository are known, the action applies to its row.
-        rows = [self._view.subject()] if variants.has_focus else self._view.table.marked
+        rows = [self._view.subject()] if variants.has_focus else self._view.marked_rows()
         return [
             only(row) if isinstance(row, Model) else row
             for row in rows
             if isinstance(row, Model | SearchHit)
         ]
+
+    def on(self, model: Model, act: Callable[[], None]) -> None:
+        """Run one of the actions on a model, whatever is selected."""
+        self._given = [only(model)]
+        try:
+            act()
+        finally:
+            self._given = None
+
+    def _unmark(self, targets: Sequence[Target]) -> None:
+        """Take the marks of targets away: an action was done on them."""
+        keys = {t.key if isinstance(t, DetailTarget) else key(t) for t in targets}
+        self._view.table.unmark(keys)
+        self._view.detail.table.unmark(keys)
+        self._view.refresh_rows()
 
     async def _resolve(self, target: Target) -> DetailTarget | None:
         """The only variant of a Hub result; None, with a notice, where the user has to choose.
@@ -76,8 +107,8 @@ class CatalogActions:
             case []:
                 raise receipts.nothing_in(target.repo)
         here = self._view.subject() == target and self._dashboard.current == self._view.NAME
-        how = "choose one" if here else "open its row to choose one"
-        self._dashboard.say(f"{target.repo} has several variants: {how}.")
+        count, key_of = len(self._requests.variants(target)), self._view.key_of
+        self._dashboard.say(receipts.several_variants(target.repo, count, key_of, here=here))
         if here:
             self._view.open(True)
         return None
@@ -89,32 +120,50 @@ class CatalogActions:
             try:
                 choice = await self._resolve(target)
             except DeckError as error:
-                self._dashboard.say(str(error), "error")
+                self._dashboard.say(str(error), severity_of(error))
             else:
                 found += [choice] if choice is not None else []
         return found
 
-    def _each(self, action: TargetAction) -> None:
-        """Run an action on each target, in a worker each."""
-        for target in self._targets():
-            self._view.background(partial(self._run_one, action, target), group="verbs")
+    def _each(self, action: TargetAction, targets: Sequence[Target] | None = None) -> None:
+        """Run an action on all targets at once; one receipt for those that it was done on."""
+        if targets := self._targets() if targets is None else targets:
+            self._view.background(partial(self._run_all, action, targets), group="verbs")
 
-    async def _run_one(self, action: TargetAction, target: Target) -> None:
+    async def _run_all(self, action: TargetAction, targets: Sequence[Target]) -> None:
+        words = await asyncio.gather(*(self._run_one(action, target) for target in targets))
+        done = [words for words in words if words]
+        self._unmark([target for target, words in zip(targets, words, strict=True) if words])
+        if done:
+            self._dashboard.say(receipts.several(done), "done")
+
+    async def _run_one(self, action: TargetAction, target: Target) -> str:
+        """Run an action; its receipt, or nothing where it failed, which is said."""
         try:
             choice = await self._resolve(target)
             if choice is None or self._view.state is None:
-                return
-            words = await action(self._dashboard.link.client, choice, self._view.state)
+                return ""
+            return await action(self._dashboard.link.client, choice, self._view.state)
         except DeckError as error:
-            self._dashboard.say(str(error), "error")
-        else:
-            self._dashboard.say(words, "done")
+            self._dashboard.say(str(error), severity_of(error))
+            return ""
 
     # Files
 
     def download(self) -> None:
         """Download the targets."""
-        self._each(receipts.download)
+        targets = self._targets()
+        if self._dashboard.is_demo:
+            there = [t for t in targets if not self._is_off_demo(t)]
+            if len(there) < len(targets):
+                self._dashboard.say(receipts.OFF_DEMO)
+            targets = there
+        self._each(receipts.download, targets)
+
+    def _is_off_demo(self, target: Target) -> bool:
+        """Whether the demo's hub does not have a target."""
+        model = target.model if isinstance(target, DetailTarget) else None
+        return model is not None and elsewhere(model)
 
     def cancel(self) -> None:
         """Cancel the downloads or loads of the targets."""
@@ -129,12 +178,18 @@ class CatalogActions:
         chosen = await self._resolve_all(targets)
         if not chosen:
             return
-        names = ", ".join(choice.unique for choice in chosen)
+        first = receipts.named(chosen[0], self._state)
+        names = first if len(chosen) == 1 else f"{len(chosen)} marked models"
         title = f"Delete the files of {names}."
         what = CacheSelection(models=tuple(choice.ref for choice in chosen))
-        nothing = f"{chosen[0].unique} has no files in the cache."
+        nothing = f"No files of {names} are in the cache."
         if await delete(self._dashboard, what, title, nothing):
-            self._view.table.unmark()
+            self._unmark([*targets, *chosen])
+
+    def check_updates(self) -> None:
+        """Ask the Hub for newer files of the models on this machine."""
+        self._dashboard.say("Asking the Hub for newer files.")
+        self._dashboard.perform(lambda client: client.check_updates(), records.updates)
 
     def verify(self) -> None:
         """Check the files of the targets against their hashes."""
@@ -147,81 +202,126 @@ class CatalogActions:
             if choice.model is not None and choice.model.downloaded:
                 here.append(choice)
             else:
-                self._dashboard.say(str(receipts.not_here(choice, self._view.key_of)), "error")
+                self._say_not_here(choice)
         if not here:
             return
         try:
-            words = await receipts.verify(self._dashboard.link.client, here)
+            words = await receipts.verify(self._dashboard.link.client, here, self._state)
         except DeckError as error:
-            self._dashboard.say(str(error), "error")
+            self._dashboard.say(str(error), severity_of(error))
         else:
             self._dashboard.say(words)
-            self._view.table.unmark()
+            self._unmark(here)
 
     # Memory
+
+    def bench(self) -> None:
+        """Measure how fast the first target is, after asking where it must be loaded for that."""
+        if targets := self._targets():
+            self._view.background(partial(self._bench, targets[0]), group="bench")
+
+    async def _bench(self, target: Target) -> None:
+        for choice in await self._resolve_all([target]):
+            if choice.model is None or not choice.model.downloaded:
+                self._say_not_here(choice)
+                return
+            name, loaded = receipts.named(choice, self._state), busy(self._state, choice.key)
+            lines = [f"{name} is not loaded. Load it for the benchmark?"]
+            if loaded is None and not await self._dashboard.confirm(lines, "load and measure it"):
+                return
+            self._dashboard.perform(
+                partial(receipts.bench, choice=choice, name=name, load=loaded is None), str
+            )
 
     def unload(self) -> None:
         """Unload the targets."""
         self._each(partial(receipts.unload, key_of=self._view.key_of))
 
     def load(self) -> None:
-        """Load the targets with the context length of the screen and their last options."""
-        options = LoadOptions(context_length=self._requests.chosen_context)
+        """Load the targets, with the context length that is shown and their last options."""
         for target in self._targets():
-            self._view.background(partial(self._load_one, target, options), group="load")
+            self._view.background(partial(self._load_one, target), group="load")
 
-    async def _load_one(self, target: Target, options: LoadOptions) -> None:
+    async def _load_one(self, target: Target) -> None:
         for choice in await self._resolve_all([target]):
-            await self._load(choice, options)
+            if (instance := busy(self._state, choice.key)) is not None:
+                name = receipts.named(choice, self._state)
+                self._dashboard.say(
+                    receipts.loaded_already(name, instance, self._view.key_of), "refused"
+                )
+                self._unmark([target, choice])
+                continue
+            options = LoadOptions(context_length=self._requests.requested(choice))
+            if await self._load(choice, options):
+                self._unmark([target, choice])
+
+    def _say_not_here(self, choice: DetailTarget) -> None:
+        error = receipts.not_here(choice, self._state, self._view.key_of)
+        self._dashboard.say(str(error), severity_of(error))
 
     def load_with(self) -> None:
-        """Ask for load options, then load the first target."""
+        """Open the load form for the targets."""
         if targets := self._targets():
-            self._view.background(partial(self._load_with, targets[0]), group="load")
+            self._view.background(partial(self._load_with, targets), group="load")
 
-    async def _load_with(self, target: Target) -> None:
-        found = await self._resolve_all([target])
-        if not found:
-            return
-        choice = found[0]
-        text = load_options.written(LoadOptions(context_length=self._requests.chosen_context))
-        label, hint = f"Load {choice.unique} with", load_options.hint(self._requests.context)
-        while (answer := await self._dashboard.ask(label, text, hint)) is not None:
-            wants_plan = answer.rstrip().endswith(load_options.SHOW_PLAN)
-            try:
-                options = load_options.parse(answer.rstrip().rstrip(load_options.SHOW_PLAN))
-            except DeckError as error:
-                label, hint, text = str(error), "", answer
-                continue
-            self._view.activated()  # the last question had the keys from the one before it
-            if not wants_plan or await self._agrees(choice, options):
-                await self._load(choice, options)
-            return
-        self._view.activated()
+    async def _load_with(self, targets: Sequence[Target]) -> None:
+        choices = await self._resolve_all(targets)
+        chosen = {self._requests.requested(choice) for choice in choices}
+        length = chosen.pop() if len(chosen) == 1 else None
+        self._view.open_load_form(
+            [self._form_target(choice) for choice in choices],
+            {} if length is None else {"context_length": length},
+        )
 
-    async def _agrees(self, choice: DetailTarget, options: LoadOptions) -> bool:
-        """Show the plan of a load; whether the user confirms it."""
+    def forget_defaults(self) -> None:
+        """Forget the load options that are saved for the targets."""
+        self._each(receipts.forget_defaults)
+
+    def _form_target(self, choice: DetailTarget) -> LoadTarget:
+        return LoadTarget(
+            ref=choice.ref,
+            key=choice.key,
+            title=title(choice.key, choice.unique, self._state.models),
+            name=receipts.named(choice, self._state),
+            model=choice.model,
+        )
+
+    async def _load(self, choice: DetailTarget, options: LoadOptions) -> bool:
+        """Load a model, after asking where it does not fit; whether it is being loaded."""
+        client, state, key_of = self._dashboard.link.client, self._state, self._view.key_of
+        load = partial(receipts.load, client, choice, options, state, key_of)
         try:
-            plan = await self._dashboard.link.client.plan_load(choice.ref, options)
-        except DeckError as error:
-            self._dashboard.say(str(error), "error")
-            return False
-        return await self._dashboard.confirm(load_records.plan(plan), "loads it")
-
-    async def _load(self, choice: DetailTarget, options: LoadOptions) -> None:
-        try:
-            client = self._dashboard.link.client
             try:
-                words = await receipts.load(client, choice, options, self._view.key_of, force=False)
+                words = await load(force=False)
             except NotEnoughMemory as error:
-                lines = [line for line in (error.message, error.remedy, *error.details) if line]
-                if not await self._dashboard.confirm(lines, "loads it anyway"):
-                    return
-                words = await receipts.load(client, choice, options, self._view.key_of, force=True)
+                if not await self._wants_it_anyway(choice, error):
+                    return False
+                words = await load(force=True)
         except DeckError as error:
-            self._dashboard.say(str(error), "error")
-        else:
-            self._dashboard.say(words, "done")
+            self._dashboard.say(str(error), severity_of(error))
+            return False
+        self._dashboard.say(words, "done")
+        return True
+
+    async def _wants_it_anyway(self, choice: DetailTarget, error: NotEnoughMemory) -> bool:
+        """Ask whether to load a model for which there is not enough memory."""
+
+        def is_in_view() -> bool:
+            rows = self._view.table.items
+            listed = any(isinstance(row, Model) and row.id == choice.key for row in rows)
+            return self._dashboard.current == self._view.NAME and listed
+
+        question = YesNoQuestion(
+            title=error.message,
+            items=tuple(QuestionItem(text=x) for x in (error.remedy, *error.details) if x),
+            verb="load it anyway",
+            keep="leave it",
+            cancelled="Cancelled: nothing was loaded.",
+            from_core=True,
+            is_in_view=is_in_view,
+            dropped=f"{receipts.named(choice, self._state)} was not loaded: {error.message}",
+        )
+        return await self._dashboard.ask_question(question) is not None
 
     def chat(self) -> None:
         """Open Chat with the first target."""
@@ -231,7 +331,7 @@ class CatalogActions:
     async def _chat(self, target: Target) -> None:
         for choice in await self._resolve_all([target]):
             if choice.model is None or not choice.model.downloaded:
-                self._dashboard.say(str(receipts.not_here(choice, self._view.key_of)), "error")
+                self._say_not_here(choice)
                 return
             self._dashboard.query_one(ChatView).talk_to(choice.model.id)
             self._dashboard.action_show(ChatView.NAME)
@@ -242,7 +342,7 @@ class CatalogActions:
         if subject is None:
             return
         if subject.repo is None:
-            self._dashboard.say(str(receipts.no_card(subject)), "error")
+            self._dashboard.say(str(receipts.no_card(subject)), "refused")
             return
         known = self._requests.repository(subject.repo)
         self._view.app.push_screen(
@@ -270,7 +370,7 @@ class CatalogActions:
         subject = self._view.subject()
         if isinstance(subject, Model) and subject.custom:
             return subject
-        self._dashboard.say(str(receipts.not_custom(subject, self._view.key_of)), "error")
+        self._dashboard.say(str(receipts.not_custom(self._view.key_of)), "refused")
         return None
 
     def _show_custom(self, model: Model | None) -> None:
@@ -281,7 +381,7 @@ class CatalogActions:
 
     async def _remove(self, model: Model) -> None:
         lines = [f"Remove {model.name} ({model.unique}) from the list.", "Its files stay."]
-        if await self._dashboard.confirm(lines, "takes it off"):
+        if await self._dashboard.confirm(lines, "remove it"):
             self._dashboard.perform(
                 lambda client: client.delete_model(model.id),
                 lambda _: f"Removed {model.name} from the list; its files stay.",
@@ -289,6 +389,9 @@ class CatalogActions:
 
     def copy(self) -> None:
         """Copy names or paths of the targets to the clipboard."""
-        if texts := [receipts.copied(target) for target in self._targets()]:
+        targets = self._targets()
+        if texts := [receipts.copied(target) for target in targets]:
             self._view.app.copy_to_clipboard("\n".join(texts))
-            self._dashboard.say(f"Copied {', '.join(texts)}", "done")
+            what = texts[0] if len(texts) == 1 else f"{len(texts)} names"
+            self._dashboard.say(f"Copied {what}", "done")
+            self._unmark(targets)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from textual.app import App
+    from textual.widget import Widget
     from textual.worker import Worker
 
     from modeldeck.core.schema import Model, SearchHit
     from modeldeck.core.schema.state import State
     from modeldeck.tui.dashboard.interface import DashboardInterface
     from modeldeck.tui.dashboard.screens.catalog.detail import DetailPane
-    from modeldeck.tui.dashboard.screens.catalog.rows import Row
+    from modeldeck.tui.dashboard.screens.catalog.rows import Row, Show
+    from modeldeck.tui.dashboard.screens.load_form.facts import LoadTarget
     from modeldeck.tui.dashboard.widgets.table import Table
+
+WidgetT = TypeVar("WidgetT", bound="Widget")
 
 
 class CatalogInterface(Protocol):
     """The screen of the catalog, as its parts know it."""
 
     NAME: ClassVar[str]
-    words: str
-    """Text of the filter, without blanks around it."""
+
+    written: str
+    """The filter as it is written, without blanks around it."""
+
+    @property
+    def shown(self) -> Show:
+        """The kind of models that is shown."""
+
+    @property
+    def words(self) -> str:
+        """The words of the filter, without its tests."""
 
     @property
     def app(self) -> App[Any]:
@@ -48,8 +61,17 @@ class CatalogInterface(Protocol):
     def complete(self) -> bool:
         """Whether all widgets of the screen are mounted."""
 
+    def query_one(self, selector: type[WidgetT]) -> WidgetT:
+        """The widget of this type."""
+
+    def choose_firsts(self) -> None:
+        """Choose the models at the top."""
+
     def subject(self) -> Model | SearchHit | None:
         """The model or Hub result under the cursor."""
+
+    def marked_rows(self) -> Sequence[Row | None]:
+        """The marked rows, also those that the filter hides; the one under the cursor for none."""
 
     def key_of(self, name: str) -> str:
         """The key of a command of the catalog, as the user has it."""
@@ -65,6 +87,9 @@ class CatalogInterface(Protocol):
 
     def reveal(self, model_id: str) -> None:
         """Put the cursor on a model as soon as it is listed, without any filter."""
+
+    def open_load_form(self, targets: Sequence[LoadTarget], chosen: Mapping[str, Any]) -> None:
+        """Open the load form; `chosen` are options to begin with."""
 
     def activated(self) -> None:
         """Give the focus back to the table or the variants."""

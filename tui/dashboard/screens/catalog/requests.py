@@ -13,16 +13,16 @@ from functools import partial
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Model, Repository, SearchHit
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, choices
 from modeldeck.tui.dashboard.screens.catalog.interface import CatalogInterface
 from modeldeck.tui.dashboard.screens.catalog.results import HubResults
+from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget, choices
 
 REST_S = 0.15
 """Seconds that the cursor has to rest on a row before the row's details are requested."""
 LEAST_QUERY = 2
 """Minimum length of a Hub search in characters; a single one matches everything."""
 LEAST_CONTEXT, MOST_CONTEXT = 256, 1 << 20
-"""Bounds of the context length in tokens."""
+"""Bounds of the context length in tokens; the trained one is another."""
 
 
 class CatalogRequests:
@@ -30,10 +30,9 @@ class CatalogRequests:
 
     def __init__(self, view: CatalogInterface) -> None:
         self.results = HubResults()
-        self.context = 0
-        """Context length in tokens that fits are calculated for; 0 before the first State."""
         self.chosen_context: int | None = None
-        """Context length that the user chose; None where it is the setting's."""
+        """Context length in tokens that the user chose for all models; None where each has the one
+        that a load would give it."""
         self._view = view
         self._fit_basis: tuple[object, ...] = ()
         """What the fits of all models were last calculated from."""
@@ -100,28 +99,60 @@ class CatalogRequests:
 
     async def _plan(self, choice: DetailTarget) -> None:
         """Request the planner's fit of one variant."""
-        context = self.context
+        chosen, context = self.chosen_context, self.requested(choice)
         fit = await self.results.plan(self._view.dashboard.link, choice, context)
         if fit is None:
             self._view.refresh_detail()
-        elif context == self.context:
+        elif chosen == self.chosen_context:
             self.results.add_fits({choice.key: fit})
             self._view.refresh_rows()
 
-    # Fits of all models
+    # The context length
+
+    def longest(self, choice: DetailTarget | None) -> int | None:
+        """The context length that a variant was trained for; None where it is not known."""
+        return choice.model.context_length if choice and choice.model else None
+
+    def requested(self, choice: DetailTarget) -> int | None:
+        """The context length to load a variant with; None for what the core would give it.
+
+        It is the chosen one, or the trained one if that is shorter.
+        """
+        if self.chosen_context is None:
+            return None
+        return min(self.chosen_context, self.longest(choice) or self.chosen_context)
+
+    def shown_context(self, choice: DetailTarget | None, state: State) -> int:
+        """The context length that a load of this variant would have now."""
+        if choice is not None and (context := self.requested(choice)) is not None:
+            return context
+        fit = self.results.fits.get(choice.key) if choice else None
+        if fit is not None and fit.context_length:
+            return fit.context_length
+        setting = state.settings.context_length
+        return min(setting, self.longest(choice) or setting)
 
     def scale_context(self, factor: float) -> None:
-        """Multiply the context length, within its bounds, and calculate all fits again."""
-        context = int(self.context * factor)
-        if self.context and LEAST_CONTEXT <= context <= MOST_CONTEXT:
-            self.context = self.chosen_context = context
+        """Multiply the shown context length within its bounds, and calculate all fits for it."""
+        view = self._view
+        if view.state is None or not view.complete:
+            return
+        choice = view.detail.choice
+        before = self.shown_context(choice, view.state)
+        most = self.longest(choice) or MOST_CONTEXT
+        context = max(min(LEAST_CONTEXT, before), min(int(before * factor), most))
+        if context != before:
+            self.chosen_context = context
             self.results.fits = {}
-            self._view.refresh_rows()
+            view.refresh_rows()
             self.fetch_details()
+
+    # Fits of all models
 
     def update_fits(self, state: State, live: frozenset[str]) -> None:
         """Request the fits of all models if their basis changed."""
-        basis = (self.context, live, id(state.models))  # a changed mapping is another object
+        chosen = (self.chosen_context, state.settings.context_length)
+        basis = (chosen, live, id(state.models))  # a changed mapping is another object
         if basis != self._fit_basis:
             self._fit_basis = basis
             self._view.background(self._fetch_fits, group="fits", exclusive=True)
@@ -133,12 +164,12 @@ class CatalogRequests:
             view.background(self._fetch_fits, group="fits", exclusive=True)
 
     async def _fetch_fits(self) -> None:
-        context = self.context
+        context = self.chosen_context
         await asyncio.sleep(REST_S)
         try:
             fits = await self._view.dashboard.link.client.fits(context)
         except DeckError:
             return  # the status bar shows that the core is away; the fits stay as they were
-        if context == self.context:
+        if context == self.chosen_context:
             self.results.add_fits(fits)
             self._view.refresh_rows()

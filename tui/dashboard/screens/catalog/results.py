@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Fit, Repository, SearchResult
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget
+from modeldeck.tui.dashboard.screens.catalog.detail_words import ASKING
+from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget
 
 if TYPE_CHECKING:
     from modeldeck.tui.remote.core_link import CoreLink
@@ -35,7 +36,7 @@ class HubResults:
         """Why a repository's contents are not known; empty where they are, or without a name."""
         if repo is None or repo in self.repositories:
             return ""
-        return self.notes.get(repo, "asking the Hub")
+        return self.notes.get(repo, ASKING)
 
     def stop_searching(self) -> None:
         """Drop the results: the filter is empty."""
@@ -59,7 +60,7 @@ class HubResults:
             self.notes.pop(repo, None)
         return self.repositories[repo]
 
-    async def plan(self, link: CoreLink, choice: DetailTarget, context: int) -> Fit | None:
+    async def plan(self, link: CoreLink, choice: DetailTarget, context: int | None) -> Fit | None:
         """The planner's fit of one variant; None, with a note, on an error."""
         try:
             fit = await link.client.fit(choice.ref, context)

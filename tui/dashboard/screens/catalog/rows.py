@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from modeldeck.core.schema import (
+    BenchProgress,
     Download,
     Fit,
     Instance,
@@ -16,21 +17,7 @@ from modeldeck.core.schema import (
     SearchResult,
 )
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.widgets.columns import Column
 from modeldeck.tui.text import records
-
-COLUMNS = (
-    Column("sign", "", 1),
-    Column("name", "model", 22, grow=True, most=32),
-    Column("parameters", "params", 6, right=True, rank=4),
-    Column("quantization", "quant", 7, rank=2),
-    Column("size", "size", 7, right=True, rank=3),
-    Column("fit", "fit", 9),
-    Column("needs", "GiB", 13, right=True, rank=5),
-    Column("context", "ctx", 5, right=True, rank=6),
-    Column("runtime", "runtime", 9, rank=7),
-    Column("state", "state", 11, grow=True, most=28),
-)
 
 
 class Show(StrEnum):
@@ -39,20 +26,10 @@ class Show(StrEnum):
     ALL = "all"
     DOWNLOADED = "downloaded"
     LOADED = "loaded"
-    MOVING = "moving"
+    BUSY = "busy"
     """Being downloaded, loaded or verified, or failed."""
     FITS = "fits"
     CUSTOM = "custom"
-
-
-class CatalogSort(StrEnum):
-    """Order of the models."""
-
-    HERE = "yours first"
-    NAME = "name"
-    SIZE = "size"
-    PARAMETERS = "parameters"
-    NEEDS = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +37,18 @@ class Heading:
     """The rule above the Hub results."""
 
     words: str
+    heads: bool = False
+    """Whether rows follow, which have heads of their own."""
 
 
-Row = Model | SearchHit | Heading
+@dataclass(frozen=True, slots=True)
+class BuiltInHeading:
+    """The rule above the built-in models in the demo, whose hub does not have them."""
+
+    words: str = "built in: not on this demo's hub"
+
+
+Row = Model | SearchHit | Heading | BuiltInHeading
 
 MOVING_INSTANCES = (InstanceState.STARTING, InstanceState.STOPPING)
 
@@ -76,6 +62,20 @@ def key(row: Row) -> str:
             return f"hub:{row.repo}"
         case Heading():
             return "heading"
+        case BuiltInHeading():
+            return "heading:built in"
+
+
+def elsewhere(model: Model) -> bool:
+    """Whether a model is only in the built-in catalog, and not on the demo's hub."""
+    return model.source == "builtin" and not model.downloaded
+
+
+def parted(models: Sequence[Model]) -> list[Row]:
+    """The models of a demo; below a heading, those that its hub does not have."""
+    here: list[Row] = [model for model in models if not elsewhere(model)]
+    others: list[Row] = [model for model in models if elsewhere(model)]
+    return [*here, BuiltInHeading(), *others] if others else here
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,10 @@ class RowContext:
     """Models of which the last check found a file corrupt, by id."""
     sound: Mapping[str, str] = field(default_factory=dict)
     """When the last check of a model found nothing wrong, by its id."""
+    bench: BenchProgress | None = None
+    """The benchmark that runs."""
+    ready: bool = False
+    """Whether it was made of a State."""
 
     def failed(self, model: Model) -> bool:
         """Whether its download, load or verification failed."""
@@ -113,13 +117,14 @@ class RowContext:
             (job is not None and job.state != "failed")
             or (instance is not None and instance.state in MOVING_INSTANCES)
             or model.id in self.checking
+            or (self.bench is not None and self.bench.model_id == model.id)
         )
 
     def yours(self, model: Model) -> bool:
         """Whether it is used on this machine: downloaded, loaded, or not built in."""
         return (
             model.downloaded
-            or model.source != "builtin"
+            or model.source not in ("builtin", "catalog")
             or model.id in self.jobs
             or model.id in self.instances
         )
@@ -153,38 +158,11 @@ def standing(state: State, fits: Mapping[str, Fit]) -> RowContext:
         here=here,
         fits=fits,
         checking=frozenset(checking),
+        bench=state.bench if state.bench is not None and state.bench.live else None,
         corrupt=frozenset(corrupt),
         sound={key: at for key, at in sound.items() if key not in corrupt},
+        ready=True,
     )
-
-
-def select(
-    models: Iterable[Model],
-    text: str,
-    show: Show,
-    sort: CatalogSort,
-    now: RowContext,
-    first: frozenset[str] = frozenset(),
-) -> list[Model]:
-    """Models that contain all words and are of the kind shown, in order.
-
-    `first` are the ids of those at the top in the order HERE.
-    """
-    words = text.casefold().split()
-    found = [
-        model
-        for model in models
-        if _belongs(model, show, now)
-        and (not words or all(word in _haystack(model) for word in words))
-    ]
-    found.sort(
-        key=lambda model: (
-            _order(model, sort, now) if sort is not CatalogSort.HERE else model.id not in first,
-            model.name.casefold(),
-            model.unique,
-        )
-    )
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +193,8 @@ def firsts(models: Iterable[Model], now: RowContext) -> frozenset[str]:
     return frozenset(model.id for model in models if now.yours(model))
 
 
-def _haystack(model: Model) -> str:
-    return f"{model.unique} {model.name} {model.format} {' '.join(model.usage)}".casefold()
-
-
-def _belongs(model: Model, show: Show, now: RowContext) -> bool:
+def belongs(model: Model, show: Show, now: RowContext) -> bool:
+    """Whether a model is of the kind shown."""
     match show:
         case Show.ALL:
             return True
@@ -228,7 +203,7 @@ def _belongs(model: Model, show: Show, now: RowContext) -> bool:
         case Show.LOADED:
             instance = now.instances.get(model.id)
             return instance is not None and instance.state.live
-        case Show.MOVING:
+        case Show.BUSY:
             return now.moving(model) or now.failed(model)
         case Show.FITS:
             fit = now.fits.get(model.id)
@@ -237,40 +212,32 @@ def _belongs(model: Model, show: Show, now: RowContext) -> bool:
             return model.custom
 
 
-def _order(model: Model, sort: CatalogSort, now: RowContext) -> float:
-    """Sort key: small values first, unknown ones last."""
-    match sort:
-        case CatalogSort.HERE | CatalogSort.NAME:
-            return 0
-        case CatalogSort.SIZE:
-            return _known(model.size_bytes)
-        case CatalogSort.PARAMETERS:
-            return _known(model.parameters)
-        case CatalogSort.NEEDS:
-            fit = now.fits.get(model.id)
-            return _known(fit.forecast.total_bytes if fit and fit.forecast else None)
+def hub_rows(
+    result: SearchResult | None, text: str, hits: Sequence[SearchHit], *, asking: bool, key: str
+) -> list[Row]:
+    """Hub results, under a rule with the status of the search.
 
-
-def _known(value: float | None) -> float:
-    return float("inf") if value is None else value
-
-
-def hub_rows(result: SearchResult | None, text: str, *, asking: bool, key: str) -> list[Row]:
-    """Hub results, under a rule with the status of the search; `key` is the search key."""
+    Args:
+        result: The last answer; None before it.
+        text: The words that the Hub was asked for.
+        hits: Those of its results that pass the filter.
+        asking: Whether a search is under way.
+        key: The search key.
+    """
     if not text and result is None:
         return []
-    words = f'Hugging Face: "{text}"'
-    if asking:
-        words += "  asking"
+    words = f'Hugging Face "{text}"'
+    if asking and not hits:
+        words += "  searching" + "…"
     elif result is None:
-        words += f"  {key} asks"
+        words += f"  {key} searches"
     elif result.error and not result.hits:
         words += f"  {result.error}"
     elif result.error or result.from_cache:
-        words += f"  offline copy: {result.error or 'the Hub is not asked now'}"
-    elif not result.hits:
+        words += f"  offline: {result.error or 'results of an earlier search'}"
+    elif not hits:
         words += "  no results"
-    return [Heading(words), *(result.hits if result is not None else ())]
+    return [Heading(words, bool(hits)), *hits]
 
 
 def busy(state: State, model_id: str) -> Instance | None:

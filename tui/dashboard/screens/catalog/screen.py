@@ -8,7 +8,7 @@ actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -16,39 +16,35 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.reactive import var
 from textual.widget import Widget
-from textual.widgets import Input
 from textual.worker import Worker
 
-from modeldeck.core.schema import Model, SearchHit
+from modeldeck.core.schema import Model, SearchHit, model_id
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.go_to.entries import GoToEntry
 from modeldeck.tui.dashboard.screens.catalog.actions import CatalogActions
-from modeldeck.tui.dashboard.screens.catalog.catalog_list import CatalogList, ListFilter
-from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
 from modeldeck.tui.dashboard.screens.catalog.checks import VerificationList
+from modeldeck.tui.dashboard.screens.catalog.columns import COLUMNS, SORTABLE
 from modeldeck.tui.dashboard.screens.catalog.commands import COMMANDS
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailFacts, DetailPane, room
-from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterBar, FilterInput
+from modeldeck.tui.dashboard.screens.catalog.detail import VARIANTS, DetailPane
+from modeldeck.tui.dashboard.screens.catalog.drawing import CatalogDrawing
+from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterBar
+from modeldeck.tui.dashboard.screens.catalog.filters import LANGUAGE, FilteredRow
+from modeldeck.tui.dashboard.screens.catalog.go_to import CatalogGoTo
 from modeldeck.tui.dashboard.screens.catalog.requests import LEAST_QUERY, CatalogRequests
-from modeldeck.tui.dashboard.screens.catalog.rows import (
-    COLUMNS,
-    CatalogSort,
-    Row,
-    RowContext,
-    Show,
-    firsts,
-    glance_at,
-    hub_rows,
-    key,
-    standing,
-)
-from modeldeck.tui.dashboard.screens.view import View
-from modeldeck.tui.dashboard.widgets.table import Table, TableLine
-from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records
+from modeldeck.tui.dashboard.screens.catalog.rows import Row, Show, key
+from modeldeck.tui.dashboard.screens.filtered_view import FilteredView
+from modeldeck.tui.dashboard.screens.load_form.facts import LoadTarget
+from modeldeck.tui.dashboard.screens.load_form.place import FormPlace
+from modeldeck.tui.dashboard.widgets.column_choice import arranged
+from modeldeck.tui.dashboard.widgets.columns import widest
+from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.text.filter_language import Language
 
 WIDE = 120
 """Width in cells from which on the detail stands beside the table."""
+PANE = 46
+"""Least width in cells of the detail beside the table, with its border."""
 LOW = 18
 """Height in lines below which the detail shows only the variants and their memory."""
 TYPING_S = 0.4
@@ -59,12 +55,13 @@ PARTS = ("#rows", "#variants", "#detail-words", "#bar-count", "#checks")
 """Widgets that drawing needs."""
 
 
-class CatalogView(View):
+class CatalogView(FilteredView):
     """List of models with a filter, and the detail of one."""
 
     NAME = "catalog"
     TITLE = "Catalog"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
+    PLAIN_TABLES = frozenset({VARIANTS})
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
 
     DEFAULT_CSS = """
@@ -72,30 +69,35 @@ class CatalogView(View):
         & > #body { height: 1fr; }
         & #rows { width: 1fr; }
         & DetailPane { display: none; width: 1fr; }
-        &.wide DetailPane { display: block; width: 42%; min-width: 50; max-width: 76;
-                        border-left: solid $panel; }
+        &.wide DetailPane { display: block; border-left: solid $panel; }
         &.detail DetailPane { display: block; }
         &.detail #rows { display: none; }
         &.wide.detail #rows { display: block; }
+        &.load-form { & DetailPane, & #rows, & FilterBar, & VerificationList { display: none; } }
+        &.wide.load-form { & #rows, & FilterBar { display: block; } }
+        &.low #detail-head { max-height: 2; }
+        &.low #variants { margin: 0; max-height: 4; }
+        &.low #detail-words { display: none; }
     }
     """
 
     shown: var[Show] = var(Show.ALL)
-    sort: var[CatalogSort] = var(CatalogSort.HERE)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.words = ""
-        """Text of the filter, without blanks around it."""
+        self.written = ""
+        """The filter as it is written, without blanks around it."""
         self.requests = CatalogRequests(self)
         self.actions = CatalogActions(self, self.requests)
-        self._list = CatalogList()
-        self._first: frozenset[str] = frozenset()
-        """Models that stay at the top until the user comes to the list again."""
+        self.load_form = FormPlace(self, lambda: self.query_one("#body"), self._reveal_unique)
+        self._drawing = CatalogDrawing(self, self.requests)
+        self._go_to = CatalogGoTo(self, self.actions)
+        self._order = ("", False)
+        """The column and the direction that rows were last sorted by."""
+        self._for_hub = False
+        """Whether words for the Hub are to be written, by the key that searches it."""
         self._wanted = ""
         """Model that the cursor moves to as soon as it is listed."""
-        self._now = RowContext()
-        self._painter: CellPainter | None = None
         self._widgets: list[Widget] = []
         """The widgets named in PARTS, once all of them are mounted."""
 
@@ -120,6 +122,11 @@ class CatalogView(View):
             and all(widget.is_attached for widget in self._widgets)
         )
 
+    @property
+    def words(self) -> str:
+        """The words of the filter, without its tests."""
+        return " ".join(LANGUAGE.parse(self.written).words)
+
     def subject(self) -> Model | SearchHit | None:
         """The model or Hub result under the cursor."""
         row = self.table.cursor_item
@@ -143,7 +150,14 @@ class CatalogView(View):
         glyphs = self.dashboard.glyphs
         yield FilterBar(f"{self.key_of('filter')} filters")
         with Horizontal(id="body"):
-            yield Table[Row](COLUMNS, self._line, glyphs, "Waiting for the core.", id="rows")
+            yield Table[Row](
+                COLUMNS,
+                self._drawing.line,
+                glyphs,
+                "Waiting for the core.",
+                sortable=SORTABLE,
+                id="rows",
+            )
             yield DetailPane(glyphs, self.key_of)
         yield VerificationList(glyphs, self.key_of("cancel"))
 
@@ -156,27 +170,36 @@ class CatalogView(View):
         """Place the detail beside the table on a wide terminal."""
         self.set_class(event.size.width >= WIDE, "wide")
         self.set_class(event.size.height < LOW, "low")
+        self.load_form.resized(beside=self.has_class("wide"))
+        self._share_width()
         self.refresh_rows()
+
+    def _share_width(self) -> None:
+        """Give the table what its columns can use, and the detail beside it the rest."""
+        table = self.table
+        if not self.has_class("wide") or self.load_form.form is not None:
+            table.styles.width = "1fr"
+            return
+        wanted = widest(arranged(table.columns, table.choice)) + table.edge
+        table.styles.width = min(self.app.size.width - PANE, wanted)
 
     def activated(self) -> None:
         """Give the focus to the table, or to the variants while the detail is open."""
         in_detail = self.has_class("detail")
-        (self.detail.table if in_detail else self.table).focus()
-        self._arrange()
+        form = self.load_form.form
+        (form or (self.detail.table if in_detail else self.table)).focus()
+        self.choose_firsts()
         self.refresh_rows()
 
-    def _arrange(self) -> None:
-        """Choose the models at the top: local ones, and those being downloaded.
-
-        Not done while the user looks at the list, so that rows do not move.
-        """
+    def choose_firsts(self) -> None:
+        """Choose the models at the top; not while the user looks, so that rows do not move."""
         if self.state is not None:
-            now = standing(self.state, self.requests.results.fits)
-            self._first = firsts(self.state.models.values(), now)
+            self._drawing.choose_firsts(self.state)
+            self._share_width()
 
     def dismiss(self) -> bool:
         """Leave the filter, else the detail; else clear the marks, the words, the kind shown."""
-        words = self.query_one(FilterInput)
+        words = self.filter_field
         if words.has_focus:
             words.value = ""
             self.table.focus()
@@ -198,6 +221,7 @@ class CatalogView(View):
         """Draw the new State; after the first one, search the Hub for words written before it."""
         if self.is_mounted and self.dashboard.current == self.NAME:
             self.refresh_rows()
+            self.load_form.new_state(now)
         if self.is_mounted and before is None and now is not None:
             self.requests.search(0)
 
@@ -205,82 +229,66 @@ class CatalogView(View):
         """Show the other kind of models."""
         self._restart()
 
-    def watch_sort(self) -> None:
-        """Show the models in the other order."""
+    def columns_chosen(self, table: Table[Any]) -> None:
+        """Show the models in the chosen order, from its first one, and share the width anew."""
+        self._share_width()
+        order = (table.choice.sort, table.choice.reverse)
         self._restart()
+        if order != self._order:
+            self._order = order
+            self.table.action_first()
 
     def _restart(self) -> None:
         """Draw the new list; the cursor goes to the top if its row is no longer listed."""
         if not self.is_mounted:
             return
         here = self.table.cursor_key
-        self._arrange()
+        self.choose_firsts()
         self.refresh_rows()
         if self.table.cursor_key != here:
             self.table.action_first()
 
     def refresh_rows(self) -> None:
         """Bring the whole screen up to date; draws only what changed."""
-        state = self.state
-        if state is None or not self.complete:
+        if self.state is None or not self.complete:
             return
-        results = self.requests.results
-        if not self.requests.context:
-            self.requests.context = state.settings.context_length
-            self._arrange()
-        self._now = standing(state, results.fits)
-        self._painter = CellPainter(self.dashboard.glyphs, self.dashboard.theme_variables)
-        live = frozenset(i.model_id for i in records.live(state))
-        chosen = ListFilter(words=self.words, shown=self.shown, sort=self.sort, first=self._first)
-        self._list.update(state, results.fits, chosen, self._now, live)
-        hub = hub_rows(results.found, self.words, asking=results.searching, key=self.key_of("hub"))
-        self.table.empty = self._nothing(state)
-        self.table.show([*self._list.models, *hub], key)
+        self._drawing.draw_rows(self.state)
         if self._wanted and self.table.move_to(self._wanted):
             self._wanted = ""
-        self._refresh_bar(state)
-        self.refresh_detail()
-        self.query_one(VerificationList).show(state)
-        self.requests.update_fits(state, live)
+        self._drawing.draw_rest(self.state)
 
-    def _nothing(self, state: State) -> str:
-        if self.words or self.shown is not Show.ALL:
-            back, ask = self.dashboard.key_of("app.back"), self.key_of("hub")
-            return f"No match.\n{back} shows the others, {ask} searches the Hub."
-        add, find = self.key_of("new"), self.key_of("filter")
-        return f"The list is empty.\n{add} adds a model, {find} and a few words search the Hub."
-
-    def _line(self, row: Row) -> TableLine:
-        assert self._painter is not None
-        return self._painter.line(row, self._now)
-
-    def _refresh_bar(self, state: State) -> None:
-        assert self._painter is not None
-        count = fmt.number(len(self._list.models), "model")
-        if marked := len(self.table.marks & {model.id for model in self._list.models}):
-            count = f"{marked} marked of {count}"
-        glance = glance_at(state.models.values(), self._now)
-        self.query_one(FilterBar).show(self.shown, self.sort, glance, count, self._painter)
+    def marked_rows(self) -> Sequence[Row | None]:
+        """The marked rows, also those that the filter hides; the one under the cursor for none."""
+        if not self.table.marks:
+            return [self.subject()]
+        rows: list[Row] = [row for row in self.table.items if key(row) in self.table.marks]
+        shown = {key(row) for row in rows}
+        models = self.state.models.values() if self.state is not None else ()
+        return [*rows, *(m for m in models if m.id in self.table.marks - shown)]
 
     # The filter, and the Hub
 
-    @on(Input.Changed, "#filter")
-    def _filtered(self, event: Input.Changed) -> None:
-        event.stop()
-        self.words = event.value.strip()
+    @property
+    def language(self) -> Language[FilteredRow]:
+        """The tests of models, and of results of the Hub."""
+        return LANGUAGE
+
+    def rows_filtered(self) -> None:
+        """Draw the models that pass the filter, and search the Hub for other words."""
+        before, self.written = self.words, self.filter_field.value.strip()
         if not self.words:
             self.requests.results.stop_searching()
         self._restart()
-        self.requests.search(TYPING_S)
+        if self.words != before:
+            self.requests.search(TYPING_S)
 
-    @on(Input.Submitted, "#filter")
-    def _filter_kept(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.table.focus()
-
-    @on(FilterInput.Moved)
-    def _move_from_filter(self, event: FilterInput.Moved) -> None:
-        self.table.action_move(event.by)
+    def offer_tests(self) -> None:
+        """Offer tests, or ask for words where the Hub is to be searched."""
+        self._for_hub = self._for_hub and self.writing and not self.filter_field.value
+        if self._for_hub:
+            self.dashboard.hint("Write what to search the Hub for.")
+        else:
+            super().offer_tests()
 
     # The detail
 
@@ -308,48 +316,30 @@ class CatalogView(View):
 
     def refresh_detail(self) -> None:
         """Bring the detail up to date; draws only what changed."""
-        state = self.state
-        if state is None or self._painter is None or not self.complete:
-            return
-        subject = self.subject()
-        if isinstance(subject, Model):
-            subject = state.models.get(subject.id, subject)
-        repo = subject.repo if subject is not None else None
-        requests, results = self.requests, self.requests.results
-        facts = DetailFacts(
-            subject=subject,
-            repository=requests.repository(repo) if repo else None,
-            note=results.note(repo),
-            notes=results.notes,
-            choices=requests.variants(subject) if subject is not None else (),
-            fits=results.fits,
-            context=requests.context,
-            room_bytes=room(state),
-            hub=state.host.hub,
-            now=self._now,
-        )
-        self.detail.show(facts, self._painter)
+        if self.state is not None and self.complete:
+            self._drawing.draw_detail(self.state)
 
     # Keys that change what is shown
 
     def reveal(self, model_id: str) -> None:
         """Put the cursor on a model as soon as it is listed, without any filter."""
-        self.query_one(FilterInput).value = ""
+        self.filter_field.value = ""
         self.shown = Show.ALL
         self._wanted = model_id
         self.refresh_rows()
 
     def action_filter(self) -> None:
         """Give the focus to the filter."""
+        self._for_hub = False
         if self.has_class("detail"):
             self.open(False)
-        self.query_one(FilterInput).focus()
+        self.filter_field.focus()
 
     def action_hub(self) -> None:
         """Search the Hub now; without words, let the user write some."""
         if len(self.words) < LEAST_QUERY:
             self.action_filter()
-            self.dashboard.say("Write what to search the Hub for.")
+            self._for_hub = True
         else:
             self.requests.search(0)
 
@@ -358,14 +348,27 @@ class CatalogView(View):
         kinds = list(Show)
         self.shown = kinds[(kinds.index(self.shown) + 1) % len(kinds)]
 
-    def action_sort(self) -> None:
-        """Sort by the next column."""
-        orders = list(CatalogSort)
-        self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
-
     def action_context(self, factor: float) -> None:
         """Halve or double the context length."""
         self.requests.scale_context(factor)
+
+    def go_to(self, written: str) -> Sequence[GoToEntry]:
+        """Models, and commands on one of them."""
+        return self._go_to.offered(written)
+
+    # The load form
+
+    def open_load_form(self, targets: Sequence[LoadTarget], chosen: Mapping[str, Any]) -> None:
+        """Open the load form beside the list, or in its place on a narrow terminal."""
+        self.load_form.open(targets, beside=self.has_class("wide"), chosen=chosen)
+        self._share_width()
+
+    def _reveal_unique(self, unique: str) -> None:
+        self.reveal(model_id(unique))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Close the load form after a click beside it."""
+        self.load_form.clicked(event)
 
     # Keys that act on models
 
@@ -385,6 +388,14 @@ class CatalogView(View):
         """Check their files against their hashes."""
         self.actions.verify()
 
+    def action_bench(self) -> None:
+        """Measure how fast the selected variant is."""
+        self.actions.bench()
+
+    def action_check_updates(self) -> None:
+        """Ask the Hub for newer files."""
+        self.actions.check_updates()
+
     def action_unload(self) -> None:
         """Unload them."""
         self.actions.unload()
@@ -394,8 +405,12 @@ class CatalogView(View):
         self.actions.load()
 
     def action_load_with(self) -> None:
-        """Ask for load options, then load."""
+        """Open the load form."""
         self.actions.load_with()
+
+    def action_forget_defaults(self) -> None:
+        """Forget the load options that are saved for them."""
+        self.actions.forget_defaults()
 
     def action_chat(self) -> None:
         """Open Chat with the model."""

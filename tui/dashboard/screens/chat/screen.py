@@ -1,40 +1,54 @@
-"""Chat screen: a conversation with a model, to see that it works.
+"""Chat screen: conversations with models, which are kept on this machine.
 
 Text goes to the composer at the bottom; `esc` stops an answer, then leaves the composer, so that
-letters are keys.
+letters are keys. The parts: `head` the line at the top, `conversation` the turns, `chat_list` the
+list, `open_chat` the chat that is open, `partner` the model, `asking` questions and answers,
+`composer_events` what is wanted while writing, `keeping` the store, `settings` how the chat is
+asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
-from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
-from textual.reactive import var
+from textual.containers import Horizontal
 from textual.widgets import Static
 from textual.worker import Worker
 
-from modeldeck.core.errors import DeckError
-from modeldeck.core.schema import GenerateRequest, Instance, Message, Model
 from modeldeck.core.schema.state import State
+from modeldeck.tui.chats.chat import ChatAttachment
+from modeldeck.tui.chats.session import ChatSession
 from modeldeck.tui.dashboard.commands import Command, bindings
 from modeldeck.tui.dashboard.dialogs.help_screen import Part
-from modeldeck.tui.dashboard.screens.chat import messages as words
-from modeldeck.tui.dashboard.screens.chat.messages import COMMANDS
+from modeldeck.tui.dashboard.screens.chat.asking import ChatAsking
+from modeldeck.tui.dashboard.screens.chat.chat_list import ChatList
+from modeldeck.tui.dashboard.screens.chat.commands import COMMANDS, LIST_COMMANDS
+from modeldeck.tui.dashboard.screens.chat.composer_events import ComposerEvents
+from modeldeck.tui.dashboard.screens.chat.conversation import ConversationPane
+from modeldeck.tui.dashboard.screens.chat.copying import ChatCopying
+from modeldeck.tui.dashboard.screens.chat.head_line import ChatHeadLine
+from modeldeck.tui.dashboard.screens.chat.keeping import ChatKeeping
+from modeldeck.tui.dashboard.screens.chat.list_place import ListPlace
+from modeldeck.tui.dashboard.screens.chat.open_chat import OpenChat
+from modeldeck.tui.dashboard.screens.chat.partner import ChatPartner
+from modeldeck.tui.dashboard.screens.chat.settings import ChatTuning
+from modeldeck.tui.dashboard.screens.chat.turns import TurnWidget
+from modeldeck.tui.dashboard.screens.chat.writing import ChatWriting
 from modeldeck.tui.dashboard.screens.view import View
-from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.dashboard.widgets import composer
-from modeldeck.tui.dashboard.widgets.chat_turns import PAINT_S, AnswerTurn, QuestionTurn
-from modeldeck.tui.dashboard.widgets.composer import Composer
+from modeldeck.tui.dashboard.widgets.composer import Composer, FileMatches
 from modeldeck.tui.dashboard.widgets.footer import Entry
-from modeldeck.tui.text import format as fmt
+
+EXCLUSIVE = frozenset({"find", "talk"})
+"""Groups of workers in which a new one cancels the one before."""
 
 
 class ChatView(View):
-    """A conversation with one model."""
+    """Conversations, one of which is open."""
 
     NAME = "chat"
     TITLE = "Chat"
@@ -44,322 +58,360 @@ class ChatView(View):
 
     DEFAULT_CSS = """
     ChatView #about { height: 1; padding: 0 1; }
-    ChatView #turns { height: 1fr; scrollbar-size-vertical: 1; padding: 1 0 0 0; }
-    ChatView #turns:focus { background-tint: $foreground 2%; }
-    ChatView #turns:ansi { background-tint: transparent 0%; }
-    ChatView #nothing { padding: 0 1; color: $text-muted; height: auto; }
-    ChatView .talked #nothing { display: none; }
+    ChatView #body { height: 1fr; }
+    ChatView #attached { height: auto; padding: 0 1; color: $text-muted; display: none; }
+    ChatView.listed {
+        #attached { padding: 0 2; }
+        TurnScroll { padding: 1 1 0 0; }
+        TurnHead { padding: 0 0 0 1; }
+        FollowLine, Composer { padding: 0 1 0 2; }
+        #nothing { padding: 0 2; }
+    }
+    ChatView .tall {
+        AnswerTurn.thinks .thought, AnswerMarkdown { margin: 0 0 1 0; }
+        AnswerTurn.thinks.opened .thought { margin: 0; }
+    }
     """
-
-    model_id: var[str | None] = var(None)
-    """Model of the conversation; None without a model."""
-    temperature: var[float | None] = var(None)
-    """Sampling temperature; None: the default of the engine."""
-    system: var[str] = var("")
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._said: list[Message] = []
-        self._asked = ""
-        """The last question."""
-        self._chosen = False
-        """Whether the user chose the model."""
-        self._about: Text | None = None
-        self._hint = ""
-        self._answer: AnswerTurn | None = None
-        self._talk: Worker[None] | None = None
+        self.files: tuple[ChatAttachment, ...] = ()
+        self._visited = False
 
     def compose(self) -> ComposeResult:
-        """The model, the turns, and the composer."""
-        yield Static(id="about", markup=False)
-        with VerticalScroll(id="turns") as turns:
-            turns.can_focus = True
-            yield Static(id="nothing", markup=False)
+        """The model, list and turns, files, and the composer."""
+        glyphs, key_of = self.dashboard.glyphs, self.dashboard.key_of
+        self.keeping = ChatKeeping(self, self.dashboard.chats)
+        self.tuning = ChatTuning(self, self.dashboard.chats)
+        self.written = ChatWriting(self, self.keeping)
+        self.asking = ChatAsking(self)
+        self.partner = ChatPartner(self)
+        self.copying = ChatCopying(self)
+        self._composer_events = ComposerEvents(self, self.written)
+        self._place = ListPlace(self)
+        about = Static(id="about", markup=False)
+        self._head = ChatHeadLine(self, self.tuning, about)
+        self.opened = OpenChat(
+            self,
+            ChatSession(self.dashboard.chats),
+            head=self._head,
+            keeping=self.keeping,
+            partner=self.partner,
+            place=self._place,
+            written=self.written,
+        )
+        yield about
+        with Horizontal(id="body"):
+            yield ChatList(glyphs, key_of)
+            yield ConversationPane(glyphs, key_of)
+        yield FileMatches(glyphs)
+        yield Static(id="attached", markup=False)
         yield Composer()
 
     def on_mount(self) -> None:
-        """Paint answers at a fixed interval, not with every chunk."""
-        self.query_one("#turns", VerticalScroll).anchor()
-        self._painter = self.set_interval(PAINT_S, self._paint, pause=True)
-        self._describe()
+        """Show the line at the top."""
+        self.describe()
 
-    # Model and settings
-
-    def watch_state(self, state: State | None) -> None:
-        """Use the model that was loaded last, until the user chooses one."""
-        if state is None:
-            return
-        free = not self._chosen and not self._said
-        if self.model_id not in state.models or (free and self._live(self.model_id) is None):
-            models = words.partners(state)
-            self.model_id = next((model.id for model in models if self._live(model.id)), None)
-        self._describe()
-
-    def watch_model_id(self) -> None:
-        """Show the model."""
-        self._describe()
-
-    watch_temperature = watch_system = watch_model_id
-
-    def _live(self, model_id: str | None) -> Instance | None:
-        """The live instance of a model, if any."""
-        found = self.state.instances.values() if self.state else ()
-        return next((i for i in found if i.model_id == model_id and i.state.live), None)
+    # Parts
 
     @property
-    def _model(self) -> Model | None:
-        return self.state.models.get(self.model_id or "") if self.state else None
+    def session(self) -> ChatSession:
+        """The chat that is open, and its place in the store."""
+        return self.opened.session
+
+    @property
+    def pane(self) -> ConversationPane:
+        """The turns."""
+        return self.query_one(ConversationPane)
+
+    @property
+    def list(self) -> ChatList:
+        """The list of chats."""
+        return self.query_one(ChatList)
+
+    @property
+    def composer(self) -> Composer:
+        """The text field."""
+        return self.query_one(Composer)
+
+    @property
+    def matches(self) -> FileMatches:
+        """Files that match what is written behind `@`."""
+        return self.query_one(FileMatches)
+
+    @property
+    def standing(self) -> bool:
+        """Whether its parts are there; workers still run while they are removed."""
+        parts = (ChatList, ConversationPane, Composer, FileMatches)
+        return self.is_attached and all(self.query(part) for part in parts)
+
+    def do(self, work: Callable[[], Awaitable[object]], group: str = "chats") -> Worker[object]:
+        """Run a coroutine in a worker; some groups cancel the one before."""
+        return self.run_worker(work(), group=group, exclusive=group in EXCLUSIVE)
+
+    # Model
+
+    def watch_state(self, state: State | None) -> None:
+        """Follow which models are loaded."""
+        if state is not None:
+            self.partner.follow(state)
+            self.describe()
 
     def talk_to(self, model_id: str) -> None:
         """Use this model (key `t` of the Catalog)."""
-        if model_id != self.model_id and self._said:
-            self.action_new()
-        self.model_id, self._chosen = model_id, True
+        self._visited = True  # a new chat, not the last one
+        if model_id != self.partner.model_id and self.session.chat.turns:
+            self.do(self.keeping.new)
+        self.partner.choose(model_id)
 
-    def _describe(self) -> None:
-        """Show the model and the settings; draws only a change."""
-        line, hint = self._words()
-        if self.is_mounted and (line != self._about or hint != self._hint):
-            self._about, self._hint = line, hint
-            self.query_one("#about", Static).update(line)
-            self.query_one("#nothing", Static).update(hint)
+    # The line at the top
 
-    def _words(self) -> tuple[Text, str]:
-        glyphs, inks = self.dashboard.glyphs, ink(self.app.theme_variables)
-        hint = "" if self._said else "Nothing is said yet. What is said stays in memory only."
-        model = self._model
-        if model is None:
-            hint = (
-                "Load a model in the Catalog (esc, 1, then l), or choose one that is downloaded"
-                " (esc, then m)."
-            )
-            return Text("No model is loaded.", inks.muted), hint
-        instance = self._live(model.id)
-        sign, word = words.standing(instance, glyphs)
-        line = Text.assemble((sign, inks.success if instance else inks.muted), " ")
-        line.append(fmt.clean(model.name), "bold").append(f"  {word}", inks.muted)
-        temperature = "own" if self.temperature is None else f"{self.temperature:g}"
-        line.append(f"   temperature {temperature}", inks.muted)
-        line.append(f"   system {fmt.clean(self.system) or 'none'}", inks.muted)
-        line.no_wrap, line.overflow = True, "ellipsis"
-        return line, hint
+    def describe(self) -> None:
+        """Show model, context and settings; draws only a change."""
+        if self.standing:
+            self._head.draw()
 
-    # Conversation
-
-    @on(Composer.Sent)
-    def _sent(self) -> None:
-        """Send the text; it stays in the composer while an answer is generated."""
-        composer = self.query_one(Composer)
-        if not composer.text.strip():
-            return
-        if self.talking:
-            self.dashboard.say("Still answering: esc stops it. Your text stays.")
-            return
-        if self._model is None:
-            self.dashboard.say("No model is loaded: load one in the Catalog first.", "error")
-            return
-        text = composer.text.rstrip()
-        composer.clear()
-        self._ask(text)
+    def on_resize(self) -> None:
+        """Lay out for this width."""
+        self._place.resized()
+        self.describe()
 
     @property
-    def talking(self) -> bool:
-        """Whether an answer is being generated."""
-        return self._talk is not None and self._talk.is_running
+    def has_chats(self) -> bool:
+        """Whether there is a chat to list."""
+        return bool(self.keeping.known)
 
-    def _ask(self, text: str) -> None:
-        self._asked = text
-        self._said.append(Message(role="user", content=text))
-        self._talk = self._talk_now(text)
+    # Asking
 
-    @work(group="chat", exclusive=True)
-    async def _talk_now(self, text: str) -> None:
-        """Send the conversation, and show the answer until it ends or is stopped."""
-        model = self._model
-        if model is None:
-            return
-        turns = self.query_one("#turns", VerticalScroll)
-        answer = AnswerTurn(model.name, self.dashboard.glyphs)
-        self._describe()
-        await turns.mount(QuestionTurn(text), answer)
-        turns.anchor()
-        self._answer = answer
-        self._painter.resume()
-        self.dashboard.keys_changed()
-        last, why = None, "stopped"
-        try:
-            async with self.dashboard.link.client.generate(model.id, self._request()) as chunks:
-                async for chunk in chunks:
-                    answer.add(chunk)
-                    last = chunk if chunk.finish_reason or chunk.tokens_per_s else last
-            why = words.why(last)
-        except DeckError as error:
-            why = f"{self.dashboard.glyphs.failed} {fmt.clean(str(error))}"
-            self.dashboard.say(str(error), "error")
-        finally:
-            self._answer = None
-            self._painter.pause()
-            self._remember(answer)
-            await answer.end(last, why)
+    def attach(self, files: Sequence[ChatAttachment]) -> None:
+        """Set the files that go with the next question."""
+        self.files = tuple(files)
+        self.composer.has_files = bool(files)
+        shown = self.query_one("#attached", Static)
+        shown.display = bool(files)
+        shown.update(self.written.attached_line())
+        self.describe()
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Show the keys that apply once an answer has ended."""
+        if self.asking.has_ended_in(event.worker) and self.standing:
             self.dashboard.keys_changed()
 
-    def _remember(self, answer: AnswerTurn) -> None:
-        """Keep the answer; a question without an answer is dropped from the conversation."""
-        if answer.text:
-            message = Message(role="assistant", content=answer.text, thought=answer.thought)
-            self._said.append(message)
-        elif self._said and self._said[-1].role == "user":
-            self._said.pop()
-
-    def _request(self) -> GenerateRequest:
-        system = [Message(role="system", content=self.system)] if self.system else []
-        return GenerateRequest(messages=(*system, *self._said), temperature=self.temperature)
-
-    async def _paint(self) -> None:
-        if self._answer is not None and self._answer.is_mounted:
-            instance = self._live(self.model_id)
-            await self._answer.paint(words.waiting(instance))
-
-    def stop(self) -> bool:
-        """Stop the answer; False when there is none."""
-        if self._talk is None or not self._talk.is_running:
-            return False
-        if not self._talk.is_cancelled:  # a second cancel would interrupt the cleanup
-            self._talk.cancel()
-        return True
-
-    # Actions
+    # Keys
 
     @property
     def writing(self) -> bool:
-        """Whether the composer has the focus."""
-        return self.query_one(Composer).has_focus
+        """Whether a text field has the focus."""
+        return self.composer.has_focus or self.list.finding
 
     def keys_shown(self) -> Sequence[Entry]:
-        """Keys of the composer while it has the focus, else those of the view."""
-        if not self.writing:
+        """Keys of what has the focus."""
+        if self.list.finding:
+            return []
+        if self.list.table.has_focus:
+            return [(self.NAME, command) for command in LIST_COMMANDS]
+        if not self.composer.has_focus:
             return super().keys_shown()
-        return composer.keys_shown(talking=self._answer is not None)
+        field = self.composer
+        return composer.keys_shown(
+            talking=self.asking.talking, picking=field.mention is not None, empty=not field.text
+        )
 
     def on_descendant_focus(self) -> None:
-        """Update the footer: other keys apply."""
+        """Update the keys that are named: others apply."""
         self.dashboard.keys_changed()
+        for pane in self.query(ConversationPane):  # none while the dashboard ends
+            pane.show_below()
 
     on_descendant_blur = on_descendant_focus
 
-    @on(Composer.Turned)
-    def _turned(self, event: Composer.Turned) -> None:
-        self.action_turn(event.pages)
-
     def at_stake(self) -> str:
-        """A running answer, or unsent text."""
-        if self.talking:
-            return "Still answering; leaving ends the answer."
-        if self.query_one(Composer).text.strip():
+        """A private or unsaved chat, or unsent text."""
+        if self.session.at_stake:
+            kind = "private" if self.session.chat.private else "not saved"
+            return f"The open chat is {kind}: it is gone once you leave."
+        if self.written.unsent:
             return "What is written in Chat was not sent."
         return ""
 
     def activated(self) -> None:
-        """Give the focus to the composer."""
-        self.query_one(Composer).focus()
+        """Give the focus to the composer; open the last chat at the first visit."""
+        if not self._visited:
+            self._visited = True
+            self.do(self._first_visit)
+        elif not self.session.chat.turns:
+            self.do(self.opened.show)
+        self.composer.focus()
+
+    async def _first_visit(self) -> None:
+        await self.opened.begin_with_last()
+        if self.standing:
+            await self.tuning.read_presets()
 
     def dismiss(self) -> bool:
-        """Stop the answer, else leave the composer."""
-        if self.stop():
+        """Go back one step: file, search, answer, edit, list, composer, turn cursor."""
+        if self.composer.has_focus and self.composer.end_mention():
             return True
-        turns, composer = self.query_one("#turns"), self.query_one(Composer)
-        if composer.has_focus:
-            turns.focus()
+        if self.list.finding:
+            self.list.end_search(keep=False)
+            return True
+        if self.asking.stop() or self.written.cancel_edit():
+            return True
+        if self.list.table.has_focus:
+            if not self.list.table.unmark():
+                self.action_chats()
+            return True
+        if self.composer.has_focus:
+            (self.pane.scroll if self.pane.display else self.list.table).focus()
+            return True
+        if self.pane.cursor is not None:
+            self.pane.put_cursor(None)
             return True
         return False
 
+    def take_back(self) -> bool:
+        """Bring back the chat that was deleted last (`z`)."""
+        self.do(self._take_back)
+        return True
+
+    async def _take_back(self) -> None:
+        if not await self.keeping.restore():
+            self.dashboard.undo_in_core()
+
+    # Events of the parts
+
+    @on(Composer.Wanted)
+    def _wanted(self, event: Composer.Wanted) -> None:
+        self._composer_events.handle(event)
+
+    @on(Composer.Changed)
+    def _text_changed(self) -> None:
+        self.describe()
+        self.dashboard.keys_changed()
+
+    @on(ChatList.Searched)
+    def _searched(self) -> None:
+        self.do(self.keeping.refresh, "find")
+
+    @on(ChatList.ChatPicked)
+    def _picked(self, event: ChatList.ChatPicked) -> None:
+        if event.summary is not None:
+            self.do(partial(self.keeping.open, event.summary.number))
+        self._place.close()
+
+    @on(TurnWidget.Clicked)
+    def _turn_clicked(self, event: TurnWidget.Clicked) -> None:
+        self.pane.put_cursor(event.turn_id)
+
+    # Actions
+
     def action_write(self) -> None:
         """Move the focus to the composer."""
-        self.query_one(Composer).focus()
+        self.composer.focus()
 
-    def action_model(self) -> None:
-        """Go to the next model."""
-        ids = [model.id for model in words.partners(self.state)] if self.state else []
-        if not ids:
-            self.dashboard.say("No model is downloaded yet: d in the Catalog fetches one.")
-            return
-        at = ids.index(self.model_id) if self.model_id in ids else -1
-        self.model_id, self._chosen = ids[(at + 1) % len(ids)], True
-        if len(ids) == 1:
-            self.dashboard.say("It is the only model that is downloaded.")
+    def action_chats(self) -> None:
+        """Show the list and go to it; hide it where one is in it."""
+        self._place.toggle()
 
-    def action_copy(self) -> None:
-        """Copy the last answer."""
-        answers = [message.content for message in self._said if message.role == "assistant"]
-        self._copy(answers[-1:], "The answer is in the clipboard.")
-
-    def action_copy_all(self) -> None:
-        """Copy the conversation."""
-        lines = [f"{message.role}: {message.content}" for message in self._said]
-        self._copy(lines, "The conversation is in the clipboard.")
-
-    def _copy(self, texts: Sequence[str], done: str) -> None:
-        if not texts:
-            self.dashboard.say("There is nothing to copy yet.")
-            return
-        self.app.copy_to_clipboard("\n\n".join(texts))
-        self.dashboard.say(done, "done")
-
-    @work(group="ask", exclusive=True)
-    async def action_system(self) -> None:
-        """Ask for the system prompt."""
-        text = await self.ask("System prompt", self.system, "empty for none")
-        if text is not None:
-            self.system = text.strip()
-
-    @work(group="ask", exclusive=True)
-    async def action_temperature(self) -> None:
-        """Ask for the temperature."""
-        now = "" if self.temperature is None else f"{self.temperature:g}"
-        text = await self.ask("Temperature", now, "0 to 2; empty: the model's default")
-        if text is None:
-            return
-        try:
-            self.temperature = words.temperature(text)
-        except ValueError:
-            self.dashboard.say(f"{text!r} is not a temperature: say a number from 0 to 2.", "error")
+    def action_find(self) -> None:
+        """Search the chats."""
+        if not self.list.table.has_focus:
+            self._place.toggle()
+        self.list.find()
 
     def action_new(self) -> None:
-        """Start a new conversation."""
-        self.stop()
-        self._said = []
-        for turn in self.query("QuestionTurn, AnswerTurn"):
-            turn.remove()
-        self._describe()
-        self.query_one(Composer).focus()
+        """Begin a new chat."""
+        self.do(self.keeping.new)
+
+    def action_private(self) -> None:
+        """Begin a private chat."""
+        self.do(partial(self.keeping.new, private=True))
+
+    def action_delete(self) -> None:
+        """Delete a chat."""
+        self.do(self.keeping.delete)
+
+    def action_rename(self) -> None:
+        """Rename a chat."""
+        self.do(self.keeping.rename)
+
+    def action_export(self) -> None:
+        """Write the chat to a file."""
+        self.do(self.keeping.export)
+
+    def action_model(self) -> None:
+        """Choose the model."""
+        self.do(self.tuning.model)
+
+    def action_system(self) -> None:
+        """Choose or write the system prompt."""
+        self.do(self.tuning.system)
+
+    def action_sampling(self) -> None:
+        """Set how tokens are chosen."""
+        self.do(self.tuning.sampling)
+
+    def action_thinking(self) -> None:
+        """Set how much the model thinks."""
+        self.do(self.tuning.thinking)
+
+    def action_reload(self) -> None:
+        """Reload the model with more context."""
+        self.do(self.tuning.reload)
 
     def action_again(self) -> None:
-        """Ask the last question again, without its answer."""
-        if self.talking or not self._asked or self._model is None:
-            return
-        if self._said and self._said[-1].role == "assistant":
-            del self._said[-2:]
-        self._ask(self._asked)
+        """Ask the question again."""
+        self.written.again()
+
+    def action_edit(self) -> None:
+        """Edit the question."""
+        self.written.edit()
+
+    def action_previous_branch(self) -> None:
+        """Show the branch before."""
+        self.do(partial(self.written.turn_branch, -1))
+
+    def action_next_branch(self) -> None:
+        """Show the next branch."""
+        self.do(partial(self.written.turn_branch, 1))
+
+    def action_copy(self) -> None:
+        """Copy the turn that is marked, or the last answer."""
+        self.copying.turn()
+
+    def action_copy_all(self) -> None:
+        """Copy the chat."""
+        self.copying.chat()
+
+    def action_copy_block(self) -> None:
+        """Copy a block of code."""
+        self.do(self.copying.block)
+
+    def action_thought(self) -> None:
+        """Open or fold a thought."""
+        self.pane.fold(self.pane.cursor)
+
+    def action_thoughts(self) -> None:
+        """Open or fold all thoughts."""
+        self.pane.fold_all()
+
+    def action_turn_cursor(self, by: int) -> None:
+        """Mark another turn."""
+        self.pane.move_cursor(by)
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by a number of lines."""
-        self._scroll(lines)
+        self.pane.move(lines)
 
     def action_turn(self, pages: float) -> None:
         """Scroll by a number of pages."""
-        self._scroll(round(pages * self.query_one("#turns").size.height))
-
-    def _scroll(self, lines: int) -> None:
-        turns = self.query_one("#turns", VerticalScroll)
-        turns.release_anchor()
-        turns.scroll_relative(y=lines, animate=False)
+        self.pane.turn(pages)
 
     def action_first(self) -> None:
         """Go to the top."""
-        turns = self.query_one("#turns", VerticalScroll)
-        turns.release_anchor()
-        turns.scroll_home(animate=False)
+        self.do(self.pane.first)
 
     def action_last(self) -> None:
         """Go to the bottom, and follow new text."""
-        self.query_one("#turns", VerticalScroll).anchor()
+        self.pane.put_cursor(None)
+        self.pane.follow()

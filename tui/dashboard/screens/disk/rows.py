@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from rich.style import Style
 from rich.text import Text
@@ -14,8 +13,12 @@ from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.screens.catalog.rows import RowContext
 from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, Part, fitted
+from modeldeck.tui.dashboard.widgets.column_choice import ColumnChoice
+from modeldeck.tui.dashboard.widgets.row_order import Values, ordered
 from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.ages import age
+from modeldeck.tui.text.filter_language import DECIMAL, Language, Measure, sized
 from modeldeck.tui.text.format import Glyphs
 
 LABEL = 8
@@ -32,15 +35,8 @@ COLUMNS = (
     Column("models", "models", 16, rank=2),
 )
 
-UNITS = ((365 * 86_400, "y"), (30 * 86_400, "mo"), (86_400, "d"), (3600, "h"), (60, "min"))
-
-
-class DiskSort(StrEnum):
-    """Orders of the rows."""
-
-    SIZE = "size"
-    USED = "longest unused"
-    NAME = "name"
+AGES: Mapping[str, float] = {"": 86_400, "h": 3600, "d": 86_400, "w": 604_800, "y": 365 * 86_400}
+"""Units of the time since the last use: a number alone is in days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +70,60 @@ class DiskRow:
         return list(dict.fromkeys(name for each in self.revisions for name in each.models))
 
 
-def rows(listing: CacheListing, sort: DiskSort) -> list[DiskRow]:
-    """One row per repository, and below it one per revision if it has several."""
+def rows(
+    listing: CacheListing, choice: ColumnChoice, passes: Callable[[DiskRow], bool] = lambda _: True
+) -> list[DiskRow]:
+    """One row per repository that passes, and below it one per revision if it has several."""
     found: list[DiskRow] = []
-    for repo in sorted(listing.repositories, key=lambda repo: _order(repo, sort)):
+    for repo in _ordered(listing.repositories, choice):
+        if not passes(DiskRow(repo)):
+            continue
         found.append(DiskRow(repo))
         if len(repo.revisions) > 1:
             found += [DiskRow(repo, revision) for revision in repo.revisions]
     return found
 
 
-def _order(repo: CacheRepository, sort: DiskSort) -> tuple[float, str]:
-    match sort:
-        case DiskSort.SIZE:
-            return -(repo.size_bytes + repo.partial_bytes + repo.orphan_bytes), repo.repo
-        case DiskSort.USED:
-            return repo.used_at, repo.repo
-        case DiskSort.NAME:
-            return 0, repo.repo.casefold()
+_VALUES: Values[CacheRepository] = {
+    "name": lambda repo: repo.repo,
+    "size": lambda repo: repo.size_bytes + repo.partial_bytes + repo.orphan_bytes,
+    "shared": lambda repo: repo.shared_bytes,
+    "partial": lambda repo: repo.partial_bytes,
+    "used": lambda repo: repo.used_at,
+    "at": lambda repo: " ".join(ref for each in repo.revisions for ref in each.refs) or None,
+    "models": lambda repo: " ".join(n for each in repo.revisions for n in each.models) or None,
+}
+SORTABLE = tuple(_VALUES)
+LARGEST = ColumnChoice(sort="size", reverse=True)
+"""The order without a choice."""
+
+
+def _ordered(repos: Iterable[CacheRepository], choice: ColumnChoice) -> list[CacheRepository]:
+    """Repositories by the chosen column, the largest first without one; equal ones by name."""
+    found = sorted(repos, key=lambda repo: repo.repo.casefold())
+    return ordered(found, choice if choice.sort in _VALUES else LARGEST, _VALUES)
+
+
+def language(at: float) -> Language[DiskRow]:
+    """The filter: `size>1G used>30 detached`, and words; `at` is the time of the listing."""
+    return Language(
+        text=lambda row: " ".join((row.unique, *row.models)).casefold(),
+        measures={
+            "size": Measure(lambda row: row.repo.size_bytes, sized(DECIMAL, "g")),
+            "shared": Measure(lambda row: row.repo.shared_bytes, sized(DECIMAL, "g")),
+            "partial": Measure(lambda row: row.repo.partial_bytes, sized(DECIMAL, "g")),
+            "used": Measure(lambda row: at - row.repo.used_at if row.repo.used_at else None, AGES),
+        },
+        flags={
+            "detached": lambda row: any(not each.refs for each in row.revisions),
+            "partials": lambda row: bool(row.repo.partial_bytes),
+        },
+        fields={
+            "at": lambda row: " ".join(ref for each in row.revisions for ref in each.refs),
+            "model": lambda row: " ".join(row.models),
+        },
+        offers=("size>", "used>", "detached", "partials", "model:", "at:", "shared>", "partial>"),
+    )
 
 
 def selection(chosen: Iterable[DiskRow]) -> CacheSelection:
@@ -150,16 +182,6 @@ def _refs(revisions: Sequence[CacheRevision], inks: ThemeStyles) -> Text:
     return Text("detached", inks.warning)
 
 
-def age(moment: float, now: float) -> str:
-    """Age in its largest unit only, so that it rarely changes."""
-    if not moment:
-        return fmt.UNKNOWN
-    for seconds, unit in UNITS:
-        if (count := int((now - moment) // seconds)) > 0:
-            return f"{count} {unit} ago"
-    return "now"
-
-
 def about(row: DiskRow, inks: ThemeStyles) -> list[Text]:
     """Details of a row that do not fit on its line."""
     files = sum(each.files for each in row.revisions)
@@ -174,13 +196,13 @@ def about(row: DiskRow, inks: ThemeStyles) -> list[Text]:
 def head(
     listing: CacheListing,
     state: State,
-    sort: DiskSort,
+    order: str,
     keys: tuple[str, str],
     width: int,
     inks: ThemeStyles,
 ) -> Text:
-    """Size of the whole cache; `keys` are those for pruning and sorting."""
-    prune, order = keys
+    """Size of the whole cache; `keys` are those for pruning and for columns."""
+    prune, choose = keys
     repos = listing.repositories
     held = sum(repo.size_bytes for repo in repos)
     partials = sum(repo.partial_bytes for repo in repos)
@@ -197,6 +219,8 @@ def head(
     if useless:
         words = Text.assemble(", ".join(useless), (f" [{prune} prune]", inks.muted))
         parts.append((2, words))
-    parts.append((3, Text.assemble(("sort: ", inks.muted), sort, (f" [{order}]", inks.muted))))
+    if saved := listing.prefix_cache_bytes:
+        parts.append((2, Text(f"saved conversations {fmt.size(saved)}")))
+    parts.append((3, Text.assemble(("sort: ", inks.muted), order, (f" [{choose}]", inks.muted))))
     parts.append((4, Text(fmt.clean(listing.path), inks.muted)))
     return fitted(parts, width)

@@ -9,20 +9,23 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.reactive import var
 
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import CacheListing, CacheSelection
-from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.commands import Command, bindings, by_catalog
 from modeldeck.tui.dashboard.screens.catalog.checks import VerificationList, running
 from modeldeck.tui.dashboard.screens.catalog.rows import standing
 from modeldeck.tui.dashboard.screens.delete_flow import delete
 from modeldeck.tui.dashboard.screens.disk import rows as drawn
-from modeldeck.tui.dashboard.screens.disk.rows import DiskRow, DiskSort
+from modeldeck.tui.dashboard.screens.disk.rows import DiskRow
 from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
 from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.filter_input import FilterLine
+from modeldeck.tui.dashboard.widgets.row_order import order_words
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
+from modeldeck.tui.dashboard.widgets.table_commands import COLUMNS_KEY
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.filter_language import Language
 
 REST_S = 1.0
 """Seconds between two listings while the cache changes; a listing reads all its folders."""
@@ -48,12 +51,26 @@ COMMANDS = (
         name="prune",
         keys="P",
         label="prune",
-        help="Delete partial files, orphaned blobs, detached revisions; asks first.",
+        help="Delete leftover partial files and old revisions; asks first.",
+        anywhere=True,
     ),
-    Command(name="sort", keys="o", label="sort", help="Sort by size, by last use, by name."),
-    Command(name="leave", keys="d", label="memory", help="Go back to Memory."),
-    Command(name="cancel", keys="c", label="call off", help="Call the check off.", footer=False),
-    Command(name="copy", keys="y", label="copy", help="Copy the repository's name.", footer=False),
+    Command(
+        name="filter",
+        keys="slash",
+        label="filter",
+        help="Filter by words and tests, such as size>1G, used>30, detached.",
+        changes=False,
+    ),
+    Command(name="leave", keys="d", label="memory", help="Go back to Memory.", changes=False),
+    Command(name="cancel", keys="c", label="cancel", help="Cancel the check.", footer=False),
+    Command(
+        name="copy",
+        keys="y",
+        label="copy",
+        help="Copy the repository's name.",
+        footer=False,
+        changes=False,
+    ),
 )
 """In order of importance for the footer."""
 
@@ -71,9 +88,6 @@ class DiskView(TableView[DiskRow, DiskRow]):
     TITLE = "Disk"
     COMMANDS: ClassVar[tuple[Command, ...]] = COMMANDS
     BINDINGS = bindings(NAME, COMMANDS)  # type: ignore[assignment] # a list of one kind of what Textual takes
-
-    sort: var[DiskSort] = var(DiskSort.SIZE)
-    """The order of the rows."""
 
     def __init__(self, *, id: str | None = None) -> None:
         parts: TableParts[DiskRow, DiskRow] = TableParts(
@@ -94,7 +108,10 @@ class DiskView(TableView[DiskRow, DiskRow]):
         """The head, the table, details of the row under the cursor, and verifications."""
         glyphs = self.dashboard.glyphs
         yield TextLines(id="head")
-        yield Table[DiskRow](drawn.COLUMNS, self._line, glyphs, "Looking at the cache.")
+        yield FilterLine("size>1G used>30 detached", lambda: self.language)
+        yield Table[DiskRow](
+            drawn.COLUMNS, self._line, glyphs, "Looking at the cache.", sortable=drawn.SORTABLE
+        )
         yield TextLines(id="about")
         yield VerificationList(glyphs, self.key_of("cancel"))
 
@@ -146,17 +163,16 @@ class DiskView(TableView[DiskRow, DiskRow]):
                     self.table.empty = str(error)
                 else:
                     self._looked_at = time.time()
-                    self.table.empty = "The cache is empty.\nThe Catalog downloads models."
+                    self.table.empty = self._nothing()
                 self.redraw()
                 await asyncio.sleep(REST_S)
         finally:
             self._looking = False
 
-    def watch_sort(self) -> None:
-        """Show the new order from the top."""
-        if self.is_mounted:
-            self.redraw()
-            self.table.action_first()
+    @property
+    def language(self) -> Language[DiskRow]:
+        """The tests of repositories."""
+        return drawn.language(self._looked_at or time.time())
 
     # Drawing
 
@@ -169,12 +185,20 @@ class DiskView(TableView[DiskRow, DiskRow]):
         self._now = standing(self.state, {})
         listing, width = self._listing, self.size.width - 4
         if listing is not None:
-            keys = (self.key_of("prune"), self.key_of("sort"))
-            head.show([drawn.head(listing, self.state, self.sort, keys, width, self.inks)])
-        rows = drawn.rows(listing, self.sort) if listing is not None else []
-        self.table.show(rows, key=lambda row: row.id)
+            keys = (self.key_of("prune"), COLUMNS_KEY)
+            glyphs = self.dashboard.glyphs
+            order = order_words(drawn.COLUMNS, self.table.choice, glyphs, f"size {glyphs.falling}")
+            head.show([drawn.head(listing, self.state, order, keys, width, self.inks)])
+            rows = drawn.rows(listing, self.table.choice, self.passes)
+            listed = sum(row.revision is None for row in rows)
+            self.show_count(listed, len(listing.repositories))
+            self.table.empty = "No match." if listing.repositories else self._nothing()
+            self.table.show(rows, key=lambda row: row.id)
         self.query_one(VerificationList).show(self.state)
         self._draw_about()
+
+    def _nothing(self) -> str:
+        return f"The cache is empty.\n{by_catalog(self.dashboard.key_of, 'download')}"
 
     def _draw_about(self) -> None:
         """Draw the models of the row under the cursor."""
@@ -206,7 +230,7 @@ class DiskView(TableView[DiskRow, DiskRow]):
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete unneeded files, after showing the plan and asking."""
-        title = "Prune partial files and blobs that nothing needs, and detached revisions."
+        title = "Prune leftover partial files and old revisions."
         if await delete(self.dashboard, UNNEEDED, title, "Nothing to prune."):
             self.undone()
 
@@ -230,17 +254,12 @@ class DiskView(TableView[DiskRow, DiskRow]):
         else:
             self.dashboard.say("Nothing is being checked.")
 
-    def action_sort(self) -> None:
-        """Sort by the next order."""
-        orders = list(DiskSort)
-        self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
-
     def action_leave(self) -> None:
         """Go back to Memory."""
         self.dashboard.current = "memory"
 
     def dismiss(self) -> bool:
-        """Clear the marks, else go back to Memory."""
-        if not self.table.unmark():
+        """Clear the filter, else the marks; else go back to Memory."""
+        if not self.clear_filter() and not self.table.unmark():
             self.action_leave()
         return True

@@ -23,7 +23,7 @@ COMMANDS = (
         name="retry",
         keys="r",
         label="retry",
-        help="Try a failed or canceled download again.",
+        help="Try a failed or cancelled download again.",
         marks=True,
     ),
     Command(
@@ -32,6 +32,7 @@ COMMANDS = (
         label="files",
         help="Show its files, or hide them.",
         action="open_row",
+        changes=False,
     ),
     Command(
         name="earlier",
@@ -50,6 +51,7 @@ COMMANDS = (
         keys="b",
         label="limit",
         help="Limit the rate of all downloads together.",
+        anywhere=True,
     ),
     Command(
         name="limit_one",
@@ -69,7 +71,15 @@ COMMANDS = (
         name="clear",
         keys="X",
         label="clear finished",
-        help="Take everything that ended off the list.",
+        help="Remove everything that ended from the list.",
+        anywhere=True,
+    ),
+    Command(
+        name="filter",
+        keys="slash",
+        label="filter",
+        help="Filter by words and tests, such as failed, paused, size>5G.",
+        changes=False,
     ),
     Command(
         name="disk",
@@ -78,7 +88,15 @@ COMMANDS = (
         help="List what the cache holds; delete, check and prune it there.",
         action="app.show('disk')",
         footer=False,
+        changes=False,
     ),
-    Command(name="copy", keys="y", label="copy name", help="Copy the model's name.", footer=False),
+    Command(
+        name="copy",
+        keys="y",
+        label="copy name",
+        help="Copy the model's name.",
+        footer=False,
+        changes=False,
+    ),
 )
 """The first ones stand in the footer where there is little room."""

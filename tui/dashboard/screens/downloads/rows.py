@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -12,12 +12,15 @@ from rich.text import Text
 
 from modeldeck.core.schema import Download, DownloadFile, DownloadState, Settings
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.model_names import title
 from modeldeck.tui.dashboard.theme import ThemeStyles
 from modeldeck.tui.dashboard.widgets.bars import STRONG, bar
+from modeldeck.tui.dashboard.widgets.row_order import Values
 from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text import records
+from modeldeck.tui.text.filter_language import DECIMAL, Language, Measure, sized
 from modeldeck.tui.text.format import Glyphs
+from modeldeck.tui.text.model_names import title
 
 ACTIVE: tuple[DownloadState, ...] = ("queued", "downloading", "verifying")
 ENDED: tuple[DownloadState, ...] = ("completed", "failed", "canceled")
@@ -53,21 +56,84 @@ class DownloadRow:
         return f"{self.job.id}/{self.file.path}" if self.file else self.job.id
 
 
-def rows(state: State, opened: Collection[str]) -> list[DownloadRow]:
-    """Rows: the queue in order, then failed downloads, then ended ones, the newest first."""
+def listed(state: State) -> list[DownloadRow]:
+    """Downloads: the queue in order, then failed ones, then ended ones, the newest first."""
     jobs = sorted(state.downloads.values(), key=lambda job: (job.state in ENDED, job.position))
     settled = sorted(
         (job for job in jobs if job.state in SETTLED),
         key=lambda job: job.finished_at or "",
         reverse=True,
     )
-    found: list[DownloadRow] = []
-    for job in [*(job for job in jobs if job.state not in SETTLED), *settled]:
-        name = title(job.model_id, job.unique, state.models)
-        found.append(DownloadRow(job, name))
-        if job.id in opened:
-            found += (DownloadRow(job, name, file) for file in job.files)
-    return found
+    return [
+        DownloadRow(job, title(job.model_id, job.unique, state.models))
+        for job in [*(job for job in jobs if job.state not in SETTLED), *settled]
+    ]
+
+
+def with_files(found: Iterable[DownloadRow], opened: Collection[str]) -> list[DownloadRow]:
+    """Downloads, each with its files below it where it is opened."""
+    rows: list[DownloadRow] = []
+    for row in found:
+        rows.append(row)
+        if row.job.id in opened:
+            rows += (DownloadRow(row.job, row.title, file) for file in row.job.files)
+    return rows
+
+
+def _in_state(state: DownloadState) -> Callable[[DownloadRow], bool]:
+    return lambda row: row.job.state == state
+
+
+def _rate(row: DownloadRow) -> float | None:
+    """What the column shows: the rate now, or the average of one that is done."""
+    job = row.job
+    if job.state == "downloading":
+        return job.rate_bytes_per_s
+    done = job.state == "completed" and job.seconds > 0
+    return job.total_bytes / job.seconds if done else None
+
+
+STATES: tuple[DownloadState, ...] = ("verifying", "downloading", "paused", "queued", "failed")
+"""The order of states: what is nearest to its end first, then what failed, and the rest."""
+
+VALUES: Values[DownloadRow] = {
+    "model": lambda row: row.title,
+    "state": lambda row: (*STATES, *SETTLED).index(row.job.state),
+    "bar": lambda row: _fraction(row.job),
+    "rate": _rate,
+    "left": lambda row: row.job.eta_s,
+}
+"""What a column sorts by."""
+SORTABLE = tuple(VALUES)
+
+LANGUAGE: Language[DownloadRow] = Language(
+    text=lambda row: f"{row.title} {row.job.unique} {row.job.state}".casefold(),
+    measures={
+        "size": Measure(lambda row: row.job.total_bytes, sized(DECIMAL, "g")),
+        "done": Measure(lambda row: _percent(row.job), {"": 1, "%": 1}),
+        "rate": Measure(_rate, sized(DECIMAL, "m")),
+        "left": Measure(lambda row: row.job.eta_s, {"": 60, "s": 1, "m": 60, "h": 3600}),
+    },
+    flags={
+        "active": lambda row: row.job.state in ACTIVE,
+        "ended": lambda row: row.job.state in ENDED,
+        "cancelled": lambda row: row.job.state == "canceled",
+        "limited": lambda row: row.job.rate_limit_bytes_per_s is not None,
+        **{state: _in_state(state) for state in ("downloading", "verifying", "queued")},
+        **{state: _in_state(state) for state in ("paused", "failed", "completed")},
+    },
+    fields={"from": lambda row: row.job.repo or row.job.url or ""},
+    offers=(
+        *("active", "failed", "paused", "queued", "completed", "cancelled", "size>", "left>"),
+        *("done<", "rate<", "limited", "ended", "from:"),
+    ),
+)
+"""The filter: `failed size>5G`, and words."""
+
+
+def _percent(job: Download) -> float | None:
+    fraction = _fraction(job)
+    return None if fraction is None else fraction * 100
 
 
 # Rows
@@ -83,7 +149,7 @@ def line(row: DownloadRow, glyphs: Glyphs, inks: ThemeStyles) -> TableLine:
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
         "model": row.title,
-        "state": Text(job.state, style),
+        "state": Text(records.job_state(job.state), style),
         "what": what(job),
         "rate": fmt.rate(job.rate_bytes_per_s) if flows else _average(job),
         "left": fmt.span(job.eta_s) if flows else "",
@@ -154,7 +220,7 @@ def _file_cells(
     cells: dict[str, Cell] = {
         "sign": "",
         "model": f"{glyphs.branch} {file_name(file, files)}",
-        "state": file.state,
+        "state": records.job_state(file.state),
         "what": fmt.size_of(file.received_bytes, file.size_bytes),
     }
     if file.state not in SETTLED:
@@ -173,10 +239,9 @@ def counts(jobs: Iterable[Download], glyphs: Glyphs) -> str:
     words: dict[DownloadState, str] = {
         "downloading": "active",
         "verifying": "active",
-        "completed": "done",
     }
-    found = Counter(words.get(job.state, job.state) for job in jobs)
-    order = ("active", "queued", "paused", "failed", "canceled", "done")
+    found = Counter(words.get(job.state, records.job_state(job.state)) for job in jobs)
+    order = ("active", "queued", "paused", "failed", "cancelled", "downloaded")
     parts = [f"{found[word]} {word}" for word in order if found[word]]
     return f" {glyphs.dot} ".join(parts) or "no downloads"
 
@@ -237,7 +302,7 @@ def about(job: Download, glyphs: Glyphs, inks: ThemeStyles) -> list[Text]:
     said = [Text.assemble((fmt.clean(job.unique), STRONG), (words, inks.muted))]
     if job.error is not None:
         style = inks.error if job.state == "failed" else inks.warning
-        why = f"{job.state}: {job.error.message} {job.error.remedy}".strip()
+        why = f"{records.job_state(job.state)}: {job.error.message} {job.error.remedy}".strip()
         said.append(Text(fmt.clean(why), style))
         said += [Text(fmt.clean(detail), inks.muted) for detail in job.error.details]
     return said
@@ -261,5 +326,8 @@ def clearing(jobs: Sequence[Download]) -> list[str]:
     return [
         f"Clear {fmt.number(len(jobs), 'download')} that ended. "
         f"What arrived of these is deleted with them: {fmt.size(total)}.",
-        *(f"  {fmt.size(j.received_bytes):>8}  {j.unique}  {j.state}" for j in partial),
+        *(
+            f"  {fmt.size(j.received_bytes):>8}  {j.unique}  {records.job_state(j.state)}"
+            for j in partial
+        ),
     ]

@@ -11,7 +11,9 @@ from textual import work
 from textual.app import ComposeResult
 
 from modeldeck.core.schema import Download, DownloadState, Settings
-from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.commands import Command, bindings, by_catalog
+from modeldeck.tui.dashboard.go_to.entries import GoToEntry, valued
+from modeldeck.tui.dashboard.screens.delete_flow import NOTHING_DELETED
 from modeldeck.tui.dashboard.screens.downloads import rows as drawn
 from modeldeck.tui.dashboard.screens.downloads.commands import COMMANDS
 from modeldeck.tui.dashboard.screens.downloads.rows import ACTIVE, ENDED, DownloadRow
@@ -25,9 +27,13 @@ from modeldeck.tui.dashboard.widgets.bars import (
     spark,
     wrapped,
 )
+from modeldeck.tui.dashboard.widgets.filter_input import FilterLine
+from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse
+from modeldeck.tui.text.filter_language import Language
+from modeldeck.tui.text.records import stands
 
 RATE_S = 60.0
 """Seconds of rate history in the head."""
@@ -59,6 +65,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             draw=self.draw,
             draw_cursor_row=self._draw_about,
             open_row=self._toggle_files,
+            order=KeptOrder(drawn.VALUES, lambda row: row.key),
         )
         super().__init__(parts, id=id)
         self._rate = History(RATE_S, RATE_SLOTS)
@@ -67,13 +74,18 @@ class DownloadsView(TableView[DownloadRow, Download]):
     def compose(self) -> ComposeResult:
         """The head, the table, and details of the row under the cursor."""
         yield TextLines(id="head")
+        yield FilterLine("failed size>5G", lambda: self.language)
         yield Table[DownloadRow](
             drawn.COLUMNS,
             lambda row: drawn.line(row, self.dashboard.glyphs, self.inks),
             self.dashboard.glyphs,
-            "No downloads.\nPress 1, choose a model, then d.",
+            self._nothing(),
+            sortable=drawn.SORTABLE,
         )
         yield TextLines(id="about")
+
+    def _nothing(self) -> str:
+        return f"No downloads.\n{by_catalog(self.dashboard.key_of, 'download')}"
 
     def on_mount(self) -> None:
         """Redraw the head regularly, as the rate may drop without a new State."""
@@ -101,7 +113,11 @@ class DownloadsView(TableView[DownloadRow, Download]):
     def draw(self) -> None:
         """Draw the head, the table, and the details."""
         self._draw_head()
-        rows = drawn.rows(self.state, self._opened) if self.state else []
+        every = drawn.listed(self.state) if self.state else []
+        rows = [row for row in every if self.passes(row)]
+        self.show_count(len(rows), len(every))
+        self.table.empty = "No match." if every else self._nothing()
+        rows = drawn.with_files(self.in_order(rows), self._opened)
         self.table.show(rows, key=lambda row: row.key)
         self._draw_about()
 
@@ -143,19 +159,25 @@ class DownloadsView(TableView[DownloadRow, Download]):
 
     def _canceled(self, jobs: Sequence[Download]) -> str:
         kept = fmt.size(sum(job.received_bytes for job in jobs))
-        return f"{self.named(jobs)} canceled: {kept} kept, {self.key_of('retry')} fetches the rest"
+        return f"Cancelled {self.named(jobs)}. {kept} kept: {self.key_of('retry')} resumes."
 
     @work
     async def action_discard(self) -> None:
         """Cancel downloads and delete partial files, after showing the plan and asking."""
         states: tuple[DownloadState, ...] = (*ACTIVE, "paused", "failed", "canceled")
         jobs = self._in(states, "cancel")
-        if jobs and await self.confirm(drawn.discarding(jobs), "deletes it"):
+        ids = {job.id for job in jobs}
+        if jobs and await self.confirm(
+            drawn.discarding(jobs),
+            "delete it",
+            cancelled=NOTHING_DELETED,
+            subject=lambda state: any(id in state.downloads for id in ids),
+        ):
             freed = sum(job.received_bytes for job in jobs)
             self.each(
                 jobs,
                 lambda client, job: client.cancel_download(job.id, discard=True),
-                lambda done: f"{self.named(done)} canceled: {fmt.size(freed)} deleted",
+                lambda done: f"Cancelled {self.named(done)}. {fmt.size(freed)} deleted.",
             )
 
     def action_pause(self) -> None:
@@ -172,8 +194,8 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self._resume(jobs, "resumed")
 
     def action_retry(self) -> None:
-        """Resume failed, canceled and paused downloads."""
-        self._resume(self._in(("failed", "canceled", "paused"), "retry"), "is fetched again")
+        """Resume failed, cancelled and paused downloads."""
+        self._resume(self._in(("failed", "canceled", "paused"), "retry"), "resumed")
 
     def _resume(self, jobs: Sequence[Download], words: str) -> None:
         self.each(
@@ -196,12 +218,11 @@ class DownloadsView(TableView[DownloadRow, Download]):
             return
         key, queue = row.job.id, [job.id for job in drawn.queue(self.jobs)]
         if key not in queue:
-            self.dashboard.say(
-                f"{row.job.unique} is {row.job.state}: only waiting downloads can be moved."
-            )
+            words = f"{self.name_of(row.job)} {stands(row.job.state)}"
+            self.dashboard.say(f"{words}; only waiting downloads can be moved.", "refused")
         elif key == queue[0 if to == "up" else -1]:
             place = "first" if to == "up" else "last"
-            self.dashboard.say(f"{row.job.unique} is the {place} in the queue.")
+            self.dashboard.say(f"{self.name_of(row.job)} is the {place} in the queue.")
         else:
             self.perform(lambda client: client.move_download(key, to))
 
@@ -211,15 +232,22 @@ class DownloadsView(TableView[DownloadRow, Download]):
         if self.state is None:
             return
         now = self.state.settings.rate_limit_bytes_per_s
-
-        def act(rate: int | None) -> None:
-            self.perform(
-                lambda client: client.change_settings(rate_limit_bytes_per_s=rate), _limited
-            )
-
         await self.enter(
-            "Limit of all downloads together", _rate(now), parse.RATE_FORMS, parse.rate, act
+            "Limit of all downloads together",
+            _rate(now),
+            parse.RATE_FORMS,
+            parse.rate,
+            self._limit,
+            word="Total limit",
         )
+
+    def _limit(self, rate: int | None) -> None:
+        """Limit the rate of all downloads together."""
+        self.perform(lambda client: client.change_settings(rate_limit_bytes_per_s=rate), _limited)
+
+    def go_to(self, written: str) -> Sequence[GoToEntry]:
+        """`limit 5MB/s`."""
+        return valued(written, f"{self.NAME}.limit", parse.rate, self._limit, _limiting)
 
     @work
     async def action_limit_one(self) -> None:
@@ -248,7 +276,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self.dashboard.say("Nothing has ended yet.")
             return
         plan = drawn.clearing(jobs)
-        if plan and not await self.confirm(plan, "clears them"):
+        if plan and not await self.confirm(plan, "clear them", cancelled=NOTHING_DELETED):
             return
         self.each(
             jobs,
@@ -266,18 +294,32 @@ class DownloadsView(TableView[DownloadRow, Download]):
         self.table.move_to(row.job.id)
 
     def dismiss(self) -> bool:
-        """Clear the marks, else hide the files."""
+        """Clear the filter that is being written, else the marks, else hide the files."""
+        if self.writing and self.clear_filter():
+            return True
         if self.table.unmark():
             return True
         had = bool(self._opened)
         self._opened.clear()
         self.draw()
-        return had
+        return had or self.clear_filter()
+
+    @property
+    def language(self) -> Language[DownloadRow]:
+        """The tests of downloads."""
+        return drawn.LANGUAGE
 
 
 def _rate(bytes_per_s: int | None) -> str:
     """A limit as text in the prompt; empty for none."""
     return "" if bytes_per_s is None else fmt.rate(bytes_per_s)
+
+
+def _limiting(bytes_per_s: int | None) -> str:
+    """What setting a limit does."""
+    if bytes_per_s is None:
+        return "total limit: no limit"
+    return f"total limit: {fmt.rate(bytes_per_s)} at most"
 
 
 def _limited(settings: Settings) -> str:

@@ -11,10 +11,13 @@ from rich.text import Text
 
 from modeldeck.core.schema import AuditEntry, LogLine
 from modeldeck.tui.dashboard.theme import ThemeStyles
+from modeldeck.tui.dashboard.widgets.column_choice import STANDARD, ColumnChoice
 from modeldeck.tui.dashboard.widgets.columns import Column
-from modeldeck.tui.dashboard.widgets.notice import NoticeMessage
+from modeldeck.tui.dashboard.widgets.notice import NoticeMessage, Severity
+from modeldeck.tui.dashboard.widgets.row_order import Values, ordered
 from modeldeck.tui.dashboard.widgets.table import TableLine
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.filter_language import Language
 from modeldeck.tui.text.format import Glyphs
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -77,8 +80,10 @@ def of_line(line: LogLine) -> LogEntry:
 
 def of_message(message: NoticeMessage) -> LogEntry:
     """Entry of a notice of this dashboard."""
-    level: Level = "error" if message.severity == "error" else "info"
-    return LogEntry(f"said:{id(message)}", message.stamp, level, DASHBOARD, message.text)
+    levels: dict[Severity, Level] = {"error": "error", "refused": "warning"}
+    level = levels.get(message.severity, "info")
+    text = message.details or message.text
+    return LogEntry(f"said:{id(message)}", message.stamp, level, DASHBOARD, text)
 
 
 def of_audit(entry: AuditEntry, names: Mapping[str, str]) -> LogEntry:
@@ -97,22 +102,55 @@ class Filters:
     source: str = ALL
     level: Level = "info"
     """The least severe level shown."""
-    words: str = ""
 
     def take(self, entry: LogEntry) -> bool:
         """Whether an entry passes the filters."""
         if entry.source != self.source and (self.source != ALL or entry.source == AUDIT):
             return False
-        if LEVELS.index(entry.level) < LEVELS.index(self.level):
-            return False
-        text = f"{entry.source} {entry.who} {entry.text}".casefold()
-        return all(word in text for word in self.words.casefold().split())
+        return LEVELS.index(entry.level) >= LEVELS.index(self.level)
 
 
-def select(entries: Iterable[LogEntry], filters: Filters) -> list[LogEntry]:
-    """Entries that pass the filters, oldest first. The audit trail is only shown on its own."""
+def select(
+    entries: Iterable[LogEntry], filters: Filters, choice: ColumnChoice = STANDARD
+) -> list[LogEntry]:
+    """Entries of the chosen kind, oldest first without another order.
+
+    The audit trail is only shown on its own.
+    """
     shown = {entry.key: entry for entry in entries if filters.take(entry)}
-    return sorted(shown.values(), key=lambda entry: entry.stamp)
+    return ordered(sorted(shown.values(), key=lambda entry: entry.stamp), choice, VALUES)
+
+
+def newest_last(choice: ColumnChoice) -> bool:
+    """Whether the newest entry is the last row, which `follow` stays at."""
+    return choice.sort not in VALUES or (choice.sort == "at" and not choice.reverse)
+
+
+VALUES: Values[LogEntry] = {
+    "at": lambda entry: entry.stamp,
+    # The worst first.
+    "level": lambda entry: -LEVELS.index(entry.level),
+    "source": lambda entry: entry.source,
+    "who": lambda entry: entry.who,
+    "text": lambda entry: entry.text,
+}
+"""What a column sorts by."""
+SORTABLE = tuple(VALUES)
+
+LANGUAGE: Language[LogEntry] = Language(
+    text=lambda entry: f"{entry.source} {entry.who} {entry.text}".casefold(),
+    flags={
+        "error": lambda entry: entry.level == "error",
+        "warning": lambda entry: entry.level == "warning",
+    },
+    fields={
+        "level": lambda entry: entry.level,
+        "source": lambda entry: entry.source,
+        "who": lambda entry: entry.who,
+    },
+    offers=("error", "warning", "source:", "who:", "level:"),
+)
+"""The filter: `error source:engine -heartbeat`, and words."""
 
 
 def sources(entries: Iterable[LogEntry], engines: Iterable[str]) -> tuple[str, ...]:

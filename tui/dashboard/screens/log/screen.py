@@ -6,24 +6,29 @@ Log lines are not part of State: the screen requests new ones while it is in fro
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.dashboard.commands import Command, bindings
-from modeldeck.tui.dashboard.screens.catalog.filter_bar import FilterInput
+from modeldeck.tui.dashboard.go_to.entries import GoToEntry, Rank
+from modeldeck.tui.dashboard.screens.filtered_view import FilteredView
 from modeldeck.tui.dashboard.screens.log import rows
 from modeldeck.tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Filters, LogEntry
-from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.theme import ThemeStyles, ink
+from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
+from modeldeck.tui.dashboard.widgets.row_order import order_words
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
+from modeldeck.tui.dashboard.widgets.table_commands import COLUMNS_KEY
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.filter_language import Language
 
 ASK_S = 1.0
 """Seconds between two requests for new lines while the screen is in front."""
@@ -42,6 +47,7 @@ COMMANDS: tuple[Command, ...] = (
         label="source",
         help="Show the next source: all, the core, an engine, this dashboard, the audit trail.",
         action="source(1)",
+        changes=False,
     ),
     Command(
         name="source_before",
@@ -50,21 +56,48 @@ COMMANDS: tuple[Command, ...] = (
         help="Show the source before.",
         action="source(-1)",
         footer=False,
+        changes=False,
     ),
-    Command(name="level", keys="v", label="level", help="Show only lines of this level or worse."),
-    Command(name="filter", keys="slash", label="filter", help="Show only lines with these words."),
-    Command(name="follow", keys="f", label="follow", help="Stay at the newest line, or do not."),
-    Command(name="copy", keys="y", label="copy", help="Copy the marked lines.", marks=True),
+    Command(
+        name="level",
+        keys="v",
+        label="level",
+        help="Show only lines of this level and above.",
+        changes=False,
+    ),
+    Command(
+        name="filter",
+        keys="slash",
+        label="filter",
+        help="Filter by words and tests, such as error, source:engine, -prefill.",
+        changes=False,
+    ),
+    Command(
+        name="follow",
+        keys="f",
+        label="follow",
+        help="Stay at the newest line, or do not.",
+        changes=False,
+    ),
+    Command(
+        name="copy",
+        keys="y",
+        label="copy",
+        help="Copy the marked lines.",
+        marks=True,
+        changes=False,
+    ),
     Command(
         name="whole",
         keys="enter",
         label="whole line",
         help="Show the whole line below, or hide it.",
+        changes=False,
     ),
 )
 
 
-class LogView(View):
+class LogView(FilteredView):
     """Table of log lines, the newest at the bottom."""
 
     NAME = "log"
@@ -94,8 +127,9 @@ class LogView(View):
         """The filter bar, the lines, and the whole text of one line."""
         with Horizontal(id="log-bar"):
             yield Static(id="log-show")
-            yield FilterInput(f"{self.key_of('filter')} filters")
-        yield Table[LogEntry](COLUMNS, self._draw, self.dashboard.glyphs, empty="The log is empty.")
+            yield FilterInput(f"{self.key_of('filter')} filters", lambda: self.language)
+            yield Static(id="filter-count")
+        yield Table[LogEntry](COLUMNS, self._draw, self.dashboard.glyphs, sortable=rows.SORTABLE)
         with VerticalScroll(id="log-whole", can_focus=False):
             yield Static(id="log-text", markup=False)
 
@@ -175,15 +209,42 @@ class LogView(View):
 
     def _show(self) -> None:
         """Draw the entries that pass the filters."""
+        if not self.query(Table):
+            return  # an answer may arrive while the screen is removed
         table = self._table
         table.columns = rows.columns(self._filters.source, wide=self._wide)
-        table.show(rows.select(self._entries(), self._filters), key=lambda entry: entry.key)
+        entries = self._entries()
+        shown = rows.select(entries, self._filters, table.choice)
+        found = [entry for entry in shown if self.passes(entry)]
+        self.show_count(len(found), len(shown))
+        keys = f"{self.key_of('source')} shows another source, {self.key_of('level')} other levels"
+        nothing = f"No such lines: {keys}." if entries else "The log is empty."
+        table.empty = "No match." if shown else nothing
+        table.arrangement.mark(self.filter_words)
+        table.show(found, key=lambda entry: entry.key)
         if self._following:
             table.action_last()
         self._bar()
 
+    def rows_filtered(self) -> None:
+        """Draw the entries that pass the filter."""
+        self._show()
+
+    def columns_chosen(self, table: Table[Any]) -> None:
+        """Show the entries in the chosen order, from its first, or from the newest at the end."""
+        self._following = rows.newest_last(table.choice)
+        self._show()
+        if not self._following:
+            self._table.action_first()
+
+    @property
+    def language(self) -> Language[LogEntry]:
+        """The tests of entries."""
+        return rows.LANGUAGE
+
     def _bar(self) -> None:
-        inks, names, wide = self._inks, self._names(), self._wide
+        inks, names = self._inks, self._names()
+        wide = self._wide and not self.has_class("filtered")  # the filter needs room
         here = self._filters.source
         line = Text()
         for source in self._sources() if wide else (here,):
@@ -208,23 +269,12 @@ class LogView(View):
         self._table.focus()
         self._fetch()
 
-    @property
-    def writing(self) -> bool:
-        """Whether the filter has the focus."""
-        return self.query_one(FilterInput).has_focus
-
     def dismiss(self) -> bool:
-        """Leave the filter, else the whole line; else clear the words, the marks."""
-        field = self.query_one(FilterInput)
-        if field.has_focus:
-            self._table.focus()
-        elif self.has_class("whole"):
+        """Leave the filter, else the whole line; else clear the filter, the marks."""
+        if not self.writing and self.has_class("whole"):
             self.remove_class("whole")
-        elif field.value:
-            field.value = ""
-        else:
-            return self._table.unmark()
-        return True
+            return True
+        return self.clear_filter() or self._table.unmark()
 
     def action_source(self, by: int) -> None:
         """Show the next or previous source."""
@@ -240,12 +290,32 @@ class LogView(View):
         self._filters = replace(self._filters, level=LEVELS[(at + 1) % len(LEVELS)])
         self._show()
 
-    def action_filter(self) -> None:
-        """Give the focus to the filter."""
-        self.query_one(FilterInput).focus()
+    def go_to(self, written: str) -> Sequence[GoToEntry]:
+        """The errors."""
+        entry = GoToEntry(
+            kind="view",
+            words="errors",
+            sentence="Log, errors only",
+            rank=Rank.EVERYWHERE,
+            run=self._show_errors,
+        )
+        return (entry,)
+
+    def _show_errors(self) -> None:
+        """Come to the front with the errors of all sources."""
+        self._filters = replace(self._filters, level="error", source=self._sources()[0])
+        self.dashboard.action_show(self.NAME)
+        self._show()
 
     def action_follow(self) -> None:
         """Stay at the newest line, or do not."""
+        choice = self._table.choice
+        if not rows.newest_last(choice):
+            order = order_words(self._table.columns, choice, self.dashboard.glyphs, "")
+            needed = f"time {self.dashboard.glyphs.rising}"
+            words = f"Sorted by {order}: follow needs {needed}. {COLUMNS_KEY} chooses the order."
+            self.dashboard.say(words, "refused")
+            return
         self._following = not self._following
         self._show()
 
@@ -280,29 +350,10 @@ class LogView(View):
         text = fmt.clean(words.replace("\\n", "\n"), lines=True)
         self.query_one("#log-text", Static).update(Text(text))
         items = self._table.items
-        at_end = not items or entry is items[-1]
+        at_end = not items or (entry is items[-1] and rows.newest_last(self._table.choice))
         if at_end != self._following and self._table.has_focus:
             self._following = at_end
             self._bar()
-
-    @on(Input.Changed)
-    def _filtered(self, event: Input.Changed) -> None:
-        self._filters = replace(self._filters, words=event.value)
-        self._show()
-
-    @on(Input.Submitted)
-    def _filter_kept(self) -> None:
-        self._table.focus()
-
-    @on(FilterInput.Moved)
-    def _moved(self, event: FilterInput.Moved) -> None:
-        self._table.action_move(event.by)
-
-    def on_descendant_focus(self) -> None:
-        """Update the footer: other keys apply while writing."""
-        self.dashboard.keys_changed()
-
-    on_descendant_blur = on_descendant_focus
 
 
 def _emphasis(here: bool) -> str:

@@ -1,226 +1,246 @@
-"""Rows and texts of the Memory screen. Pure."""
+"""The table of instances. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from rich.style import Style
 from rich.text import Text
 
-from modeldeck.core.schema import Gpu, Instance, InstanceState, LoadOptions, LogLine, Memory, Model
+from modeldeck.core.schema import Instance, InstanceState, LoadRecord, Memory, Model
 from modeldeck.core.schema.state import State
-from modeldeck.tui.dashboard.screens.model_names import title
+from modeldeck.tui.dashboard.commands import KeyOf, by_catalog
 from modeldeck.tui.dashboard.theme import ThemeStyles
-from modeldeck.tui.dashboard.widgets.bars import STRONG, bar, fitted, spark
+from modeldeck.tui.dashboard.widgets.bars import bar
+from modeldeck.tui.dashboard.widgets.columns import arrange
+from modeldeck.tui.dashboard.widgets.row_order import Values
 from modeldeck.tui.dashboard.widgets.table import Cell, Column, TableLine
+from modeldeck.tui.dashboard.widgets.table_columns import GUTTER
+from modeldeck.tui.text import forecasts
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import records, sharing
+from modeldeck.tui.text.filter_language import BINARY, Language, Measure
 from modeldeck.tui.text.format import Glyphs
+from modeldeck.tui.text.model_names import name_of_unique, title
 
-BAR = 8
+BAR = 6
 """Width in cells of the progress bar of a load."""
-
-LABEL = 10
-"""Width in cells of the labels of details."""
-
-LITTLE = 0.9
-"""Fill from which on a bar is drawn as a warning."""
+NAME = 34
+"""Most cells of a model's name."""
+SCROLLBAR = 1
+GIB: Mapping[str, float] = {"": 1 << 30, "g": 1 << 30, "gib": 1 << 30, "m": 1 << 20, "mib": 1 << 20}
+"""Units of memory in a filter: a number alone is in GiB."""
+ERROR = 6
+"""Cells of the error of a forecast."""
 
 COLUMNS = (
     Column("sign", "", 1),
-    Column("instance", "instance", 16, grow=True),
+    Column("number", "", 1),
+    Column("instance", "model", 16, grow=True),
     Column("engine", "runtime", 9, rank=7),
     Column("context", "ctx", 4, right=True, rank=5),
     Column("parallel", "at once", 7, right=True, rank=8),
     Column("weights", "weights", 7, right=True, rank=8),
-    Column("kv", "KV", 5, right=True, rank=9),
-    Column("compute", "compute", 7, right=True, rank=10),
-    Column("forecast", "forecast", 9, right=True, rank=3),
-    Column("measured", "measured", 9, right=True),
-    Column("error", "error", 7, right=True, rank=4),
-    Column("state", "state", 14, rank=1),
-    Column("speed", "tok/s", 6, right=True, rank=6),
+    Column("kv", "KV", 4, right=True, rank=9),
+    Column("other", "other", 5, right=True, rank=10),
+    Column("forecast", "forecast", 8, right=True, rank=6),
+    Column("measured", "measured", 8, right=True),
+    Column("error", "error", ERROR, right=True, rank=7),
+    Column("state", "state", 12),
+    Column("speed", "tok/s", 5, right=True, rank=1),
 )
 
-
-# The machine
-
-
-def machine(
-    state: State,
-    past: Sequence[float | None],
-    width: int,
-    key: str,
-    glyphs: Glyphs,
-    inks: ThemeStyles,
-) -> list[Text]:
-    """Memory, GPUs and the budget for models, one line each; `key` sets the budget.
-
-    `past` is drawn beside the memory; empty where a chart shows it.
-    """
-    memory = state.memory
-    lines = [_ram(memory, past, width, glyphs, inks)]
-    lines += (_gpu(gpu, width, glyphs, inks) for gpu in memory.gpus)
-    parts = [
-        (
-            0,
-            Text.assemble(
-                "budget ",
-                (fmt.memory(memory.budget_bytes), STRONG),
-                f" for models{_set_budget(state)}",
-                (f" [{key}]", inks.muted),
-            ),
-        ),
-        (2, Text(f"others use {fmt.memory(_others(state))}")),
-        (1, Text(f"swap {_swap(memory)}")),
-    ]
-    return [*lines, fitted(parts, width)]
+STATES = (
+    InstanceState.BUSY,
+    InstanceState.READY,
+    InstanceState.STARTING,
+    InstanceState.STOPPING,
+    InstanceState.FAILED,
+)
+"""The order of states: what works first."""
 
 
-def _set_budget(state: State) -> str:
-    """The budget that the user set, which may exceed the memory of the machine."""
-    wanted = state.settings.memory_budget_bytes
-    if wanted is None:
-        return ""
-    return ", as set" if wanted == state.memory.budget_bytes else f", {fmt.memory(wanted)} set"
+@dataclass(frozen=True, slots=True)
+class MemoryRow:
+    """An instance, with the name of its model as the table shows it."""
+
+    instance: Instance
+    name: str
 
 
-def bar_width(width: int) -> int:
-    """Width in cells of the bars."""
-    return 30 if width >= 100 else 16 if width >= 70 else 10
+def _planned(instance: Instance) -> int | None:
+    """The forecast, in bytes."""
+    return None if instance.forecast is None else instance.forecast.total_bytes
 
 
-def past_width(width: int) -> int:
-    """Width in cells of the sparkline beside them."""
-    return 24 if width >= 100 else 20 if width >= 70 else 12
+def _other(instance: Instance) -> int | None:
+    """Of the forecast, what is neither weights nor KV cache, in bytes."""
+    forecast = instance.forecast
+    if forecast is None:
+        return None
+    return max(0, forecast.total_bytes - forecast.weights_bytes - forecast.kv_bytes)
 
 
-def _ram(
-    memory: Memory, past: Sequence[float | None], width: int, glyphs: Glyphs, inks: ThemeStyles
-) -> Text:
-    used = _used(memory)
-    parts = [(0, _gauge("RAM", used, memory.total_bytes, width, glyphs, inks))]
-    if past:
-        parts += [
-            (1, spark(past, memory.total_bytes, glyphs, inks)),
-            (2, Text("last 10 min", inks.muted)),
-        ]
-    return fitted(parts, width)
+def _error(instance: Instance) -> float | None:
+    """The error that is shown, as a share of what was measured; None where none is shown."""
+    forecast, peak = instance.forecast, instance.peak_bytes
+    if forecast is None or not peak or forecasts.error(instance) == fmt.UNKNOWN:
+        return None
+    held = peak - (instance.prefix_cache_bytes or 0)
+    return ((forecast.machine_bytes or 0) - held) / held if held else None
 
 
-def past_words(past: Sequence[float | None], inks: ThemeStyles) -> Text:
-    """Range of past memory use."""
-    known = [value for value in past if value is not None]
-    least, most = fmt.memory(min(known, default=None)), fmt.memory(max(known, default=None))
-    words = Text.assemble(("last 10 min", STRONG), "  in use ")
-    return words.append(least if least == most else f"{least} to {most}", inks.muted)
+def _state_place(instance: Instance) -> int:
+    state = instance.state
+    return STATES.index(state) if state in STATES else len(STATES)
 
 
-def _gpu(gpu: Gpu, width: int, glyphs: Glyphs, inks: ThemeStyles) -> Text:
-    parts = [
-        (0, _gauge(f"GPU{gpu.index}", gpu.used_bytes, gpu.total_bytes, width, glyphs, inks)),
-        (1, Text(fmt.clean(gpu.name), inks.muted)),
-    ]
-    return fitted(parts, width)
+VALUES: Values[MemoryRow] = {
+    "instance": lambda row: row.name,
+    "engine": lambda row: row.instance.engine,
+    "context": lambda row: row.instance.context_length,
+    "parallel": lambda row: row.instance.parallel,
+    "weights": lambda row: f.weights_bytes if (f := row.instance.forecast) else None,
+    "kv": lambda row: f.kv_bytes if (f := row.instance.forecast) else None,
+    "other": lambda row: _other(row.instance),
+    "forecast": lambda row: _planned(row.instance),
+    "measured": lambda row: measured(row.instance),
+    "error": lambda row: _error(row.instance),
+    "state": lambda row: _state_place(row.instance),
+    "speed": lambda row: row.instance.tokens_per_s,
+}
+"""What a column sorts by."""
+SORTABLE = tuple(VALUES)
+
+LANGUAGE: Language[MemoryRow] = Language(
+    text=lambda row: f"{row.name} {row.instance.unique} {row.instance.state}".casefold(),
+    measures={
+        "memory": Measure(lambda row: measured(row.instance), GIB),
+        "forecast": Measure(lambda row: _planned(row.instance), GIB),
+        "ctx": Measure(lambda row: row.instance.context_length, BINARY),
+        "tok/s": Measure(lambda row: row.instance.tokens_per_s),
+        "idle": Measure(lambda row: row.instance.idle_s, {"": 60, "s": 1, "m": 60, "h": 3600}),
+    },
+    flags={
+        "idle": lambda row: row.instance.state is InstanceState.READY,
+        "answering": lambda row: row.instance.state is InstanceState.BUSY,
+        "loading": lambda row: row.instance.state is InstanceState.STARTING,
+        "failed": lambda row: row.instance.state is InstanceState.FAILED,
+        "pinned": lambda row: bool(row.instance.options.pinned),
+    },
+    fields={"runtime": lambda row: row.instance.engine},
+    offers=(
+        *("idle", "answering", "loading", "failed", "pinned", "memory>", "idle>", "tok/s<"),
+        *("ctx>", "forecast>", "runtime:"),
+    ),
+)
+"""The filter: `idle memory>8`, and words."""
 
 
-def _gauge(
-    name: str, used: int | None, total: int | None, width: int, glyphs: Glyphs, inks: ThemeStyles
-) -> Text:
-    fraction = used / total if used is not None and total else None
-    style = inks.warning if fraction is not None and fraction > LITTLE else None
-    return Text.assemble(
-        (f"{name:<5}", STRONG),
-        bar(fraction, bar_width(width), glyphs, inks, style),
-        f"  {fmt.memory_of(used, total)}",
-    )
-
-
-def _used(memory: Memory) -> int | None:
+def used(memory: Memory) -> int | None:
+    """Memory in use by models and other programs, in bytes; None where unknown."""
     if memory.total_bytes is None or memory.available_bytes is None:
         return None
     return memory.total_bytes - memory.available_bytes
 
 
-def used(memory: Memory) -> float | None:
-    """Memory in use by models and other programs, in bytes; None where unknown."""
-    return _used(memory)
+def table_width(width: int, names: Sequence[str], count: int) -> int:
+    """Cells of the table on a line of `width` cells: no wider than its longest name wants.
+
+    >>> table_width(200, ["Qwen3 8B Q4_K_M"], 1), table_width(60, ["Qwen3 8B Q4_K_M"], 1)
+    (121, 60)
+    """
+    slots = arrange(columns(count), width - GUTTER - SCROLLBAR)
+    name = next((slot for slot in slots if slot.column.key == "instance"), None)
+    if name is None:
+        return width
+    wanted = max(name.column.width, min(NAME, max(map(fmt.columns, names), default=0)))
+    return width - max(0, name.width - wanted)
 
 
-def _others(state: State) -> int | None:
-    """Memory in use by other programs."""
-    taken = _used(state.memory)
-    if taken is None:
-        return None
-    # Pages of files that models map are not taken, as the system counts.
-    held = sum(
-        max(0, (i.measured_bytes or 0) - (i.mapped_bytes or 0))
-        for i in state.instances.values()
-        if i.state.live
-    )
-    return max(0, taken - held)
+def columns(count: int) -> Sequence[Column]:
+    """The columns for `count` instances: numbers have as many cells as the largest."""
+    cells = len(str(count))
+    wide = Column("number", "", cells, right=True)
+    return [wide if column.key == "number" else column for column in COLUMNS]
 
 
-def _swap(memory: Memory) -> str:
-    return "0" if memory.swap_used_bytes == 0 else fmt.memory(memory.swap_used_bytes)
+def name_of(instance: Instance, models: Mapping[str, Model]) -> str:
+    """The name of the model of an instance, as the table shows it."""
+    return title(instance.model_id, instance.unique, models)
 
 
-def disk(
-    state: State, keys: tuple[str, str], glyphs: Glyphs, inks: ThemeStyles, width: int
-) -> Text:
-    """Disk use of the cache; `keys` are those for listing and pruning it."""
-    listed, prune = keys
-    models = sum(model.downloaded and not model.local for model in state.models.values())
-    cache = f"cache {fmt.size(state.disk.cache_bytes)} in {fmt.number(models, 'model')}"
-    parts = [
-        (0, Text.assemble(("Disk ", STRONG), cache)),
-        (3, Text(f"[{listed} list]", inks.muted)),
-        (
-            2,
-            Text.assemble(
-                f"{glyphs.dot} partials {fmt.size(state.disk.partial_bytes)}",
-                (f" [{prune} prune]" if state.disk.partial_bytes else "", inks.muted),
-            ),
-        ),
-        (1, Text(f"{glyphs.dot} {fmt.size(state.disk.free_bytes)} free")),
-    ]
-    return fitted(parts, width, gap=1)
-
-
-# Instances
+def listed(state: State) -> list[MemoryRow]:
+    """All instances, with their names."""
+    models = state.models
+    return [MemoryRow(each, name_of(each, models)) for each in state.instances.values()]
 
 
 def line(
-    instance: Instance, models: Mapping[str, Model], glyphs: Glyphs, inks: ThemeStyles
+    instance: Instance,
+    number: int,
+    unit: str,
+    models: Mapping[str, Model],
+    glyphs: Glyphs,
+    inks: ThemeStyles,
 ) -> TableLine:
-    """One line of the table."""
+    """One line of the table; its memory is in `unit`."""
     forecast = instance.forecast
-    total = forecast.total_bytes if forecast else None
+    error = forecasts.error(instance)
     sign, style = _sign(instance, glyphs, inks)
     cells: dict[str, Cell] = {
         "sign": Text(sign, style),
-        "instance": title(instance.model_id, instance.unique, models),
+        "number": Text(str(number or ""), inks.muted),
+        "instance": name_of(instance, models),
         "engine": instance.engine,
         "context": fmt.tokens(instance.context_length),
         "parallel": str(instance.parallel),
-        "forecast": fmt.memory(total),
-        "measured": fmt.memory(instance.measured_bytes),
-        "error": records.error(instance),
+        "forecast": _memory(forecast.total_bytes if forecast else None, unit),
+        "measured": _memory(measured(instance), unit),
+        "error": error if len(error) <= ERROR else f"{error.split('.')[0]} %",
         "state": _state(instance, glyphs, inks),
         "speed": _speed(instance.tokens_per_s),
     }
     if forecast is not None:
-        parts = (forecast.weights_bytes, forecast.kv_bytes, forecast.compute_bytes)
-        items = fmt.memory_items(parts, forecast.total_bytes)
-        cells.update(zip(("weights", "kv", "compute"), items, strict=True))
+        other = forecast.total_bytes - forecast.weights_bytes - forecast.kv_bytes
+        cells["weights"] = _number(forecast.weights_bytes, unit)
+        cells["kv"] = _number(forecast.kv_bytes, unit)
+        cells["other"] = _number(max(0, other), unit)
     return TableLine(instance.id, cells, dim=instance.state is InstanceState.STOPPING)
+
+
+def measured(instance: Instance) -> int | None:
+    """What an instance holds, in the machine's memory and on GPUs with their own."""
+    if instance.measured_bytes is None:
+        return None
+    return instance.measured_bytes + (instance.gpu_bytes or 0)
+
+
+def unit_of(instances: Sequence[Instance]) -> str:
+    """The unit of all figures of memory in the table: by the largest."""
+    sizes = [measured(instance) or 0 for instance in instances]
+    sizes += [i.forecast.total_bytes for i in instances if i.forecast is not None]
+    return "GiB" if max(sizes, default=0) >= 1 << 30 else "MiB"
+
+
+def _number(count: int, unit: str) -> str:
+    """Memory in a unit that is told elsewhere; what there is is never 0."""
+    value = count / (1 << (30 if unit == "GiB" else 20))
+    if value < 0.05:
+        return "<0.1" if count else "0.0"
+    return f"{value:.{0 if value >= 99.95 else 1}f}"
+
+
+def _memory(count: int | None, unit: str) -> str:
+    return fmt.UNKNOWN if count is None else f"{_number(count, unit)} {unit}"
 
 
 def _sign(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> tuple[str, Style]:
     match instance.state:
-        case InstanceState.READY:
+        case InstanceState.READY | InstanceState.BUSY:
             return glyphs.loaded, inks.success
-        case InstanceState.BUSY | InstanceState.STARTING:
+        case InstanceState.STARTING:
             return glyphs.busy, inks.primary
         case InstanceState.FAILED:
             return glyphs.failed, inks.error
@@ -228,28 +248,26 @@ def _sign(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> tuple[str, S
             return glyphs.dot, inks.muted
 
 
-def _state(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> Text:
+def _state(instance: Instance, glyphs: Glyphs, inks: ThemeStyles) -> Cell:
     match instance.state:
         case InstanceState.STARTING if instance.progress is not None:
             shape = bar(instance.progress, BAR, glyphs, inks)
-            return shape.append(f" {fmt.percent(instance.progress):>5}")
+            return shape.append(f"  {fmt.percent(instance.progress):>4}")
         case InstanceState.STARTING:
-            return Text(fmt.clean(instance.stage or "starting"), inks.primary)
+            return Text(fmt.clean(instance.stage or "loading"), inks.primary)
         case InstanceState.BUSY:
-            waiting = instance.requests - 1
-            words = f"busy, {waiting} waiting" if waiting > 0 else "busy"
-            return Text(words + _pin(instance), inks.primary)
+            waiting = instance.requests - instance.running
+            more = f"+{waiting}" if waiting > 0 else ""
+            count = f"{max(1, instance.running)}{more}"
+            words = (f"answering {count}", f"answers {count}", count)
+            return tuple(Text(said, inks.primary) for said in words)
         case InstanceState.READY:
-            idle = "idle" if instance.idle_s is None else f"idle {fmt.span(instance.idle_s)}"
-            return Text(idle + _pin(instance))
+            word = "pinned" if instance.options.pinned else "idle"
+            return Text(word if instance.idle_s is None else f"{word} {fmt.span(instance.idle_s)}")
         case InstanceState.STOPPING:
             return Text("unloading", inks.muted)
         case _:
             return Text(str(instance.state), inks.error)
-
-
-def _pin(instance: Instance) -> str:
-    return " pin" if instance.options.pinned else ""
 
 
 def _speed(tokens_per_s: float | None) -> str:
@@ -258,105 +276,26 @@ def _speed(tokens_per_s: float | None) -> str:
     return f"{tokens_per_s:.{0 if tokens_per_s >= 99.95 else 1}f}"
 
 
-# One instance in full
+EARLIER = 5
+"""Loads that are named in an empty table."""
 
 
-def facts(
-    instance: Instance, past: Sequence[float | None], glyphs: Glyphs, inks: ThemeStyles
-) -> list[Text]:
-    """Details of an instance: options, memory and history, or its error."""
-    dot = f" {glyphs.dot} "
-    about = [instance.engine, f"{fmt.tokens(instance.context_length)} context"]
-    if words := sharing.shared_briefly(
-        instance.parallel, instance.context_length, instance.cache_tokens
-    ):
-        about.append(words)
-    if instance.pid is not None:
-        about.append(f"pid {instance.pid}")
-    if instance.restarts:
-        about.append(f"restarted {fmt.number(instance.restarts, 'time')} after a crash")
-    if instance.load_s is not None:
-        about.append(f"loaded in {fmt.duration(instance.load_s)}")
-    if instance.time_to_first_token_s is not None:
-        about.append(f"first token after {fmt.duration(instance.time_to_first_token_s)}")
-    rows = [Text(fmt.clean(instance.unique), STRONG)]
-    if instance.error is not None:
-        words = f"{instance.error.message} {instance.error.remedy}".strip()
-        rows.append(Text(fmt.clean(words), inks.error))
-    else:
-        rows += _measured(instance, past, dot, glyphs, inks)
-    if instance.forecast is not None:
-        rows.append(_row("forecast", records.items(instance.forecast), inks))
-        if words := records.on_gpu(instance.forecast):
-            rows.append(_row("", words, inks))
-        rows.append(_row("", records.basis(instance.forecast), inks))
-        if words := sharing.prefix_cache(instance.forecast, instance.prefix_cache_bytes):
-            rows.append(_row("", words, inks))
-    rows += (_row("note", fmt.clean(words), inks) for words in instance.warnings)
-    rows.append(_row("engine", fmt.clean(dot.join(about)), inks))
-    rows.append(_row("options", dot.join(options(instance.options)) or "defaults", inks))
-    return rows
+def empty(
+    loads: Sequence[LoadRecord], models: Mapping[str, Model], now: datetime, key_of: KeyOf
+) -> str:
+    """What stands in an empty table: what to press, and the last loads of today.
 
-
-def _measured(
-    instance: Instance, past: Sequence[float | None], dot: str, glyphs: Glyphs, inks: ThemeStyles
-) -> list[Text]:
-    figures = [
-        f"{fmt.memory(instance.measured_bytes)} now",
-        f"{fmt.memory(instance.private_bytes)} its own",
-        f"{fmt.memory(instance.peak_bytes)} at most",
+    `loads` are all that are known, the newest first.
+    """
+    said = f"No model is loaded. {by_catalog(key_of, 'load', 'one')}"
+    today = now.astimezone().date()
+    own = [r for r in loads if datetime.fromisoformat(r.at).astimezone().date() == today]
+    if not own:
+        return said
+    lines = [
+        f"{fmt.clock(record.at)}  {name_of_unique(record.unique, models)}  "
+        f"{fmt.tokens(record.context_length)} context, "
+        f"took {fmt.memory(record.peak_bytes)}"
+        for record in own[:EARLIER]
     ]
-    if instance.mapped_bytes is not None:
-        figures.insert(2, f"{fmt.memory(instance.mapped_bytes)} pages of files")
-    if instance.gpu_bytes is not None:
-        figures.insert(2, f"{fmt.memory(instance.gpu_bytes)} on the GPU")
-    shape = spark(past, _ceiling(instance), glyphs, inks)
-    return [
-        _row("measured", dot.join(figures), inks),
-        _row("history", Text.assemble(shape, ("  last 10 min", inks.muted)), inks),
-    ]
-
-
-def _row(label: str, value: str | Text, inks: ThemeStyles) -> Text:
-    return Text.assemble((f"{label:<{LABEL}}", inks.muted), value)
-
-
-def _ceiling(instance: Instance) -> float | None:
-    known = (instance.measured_bytes, instance.forecast and instance.forecast.total_bytes)
-    return max((value for value in known if value), default=None)
-
-
-def options(given: LoadOptions) -> list[str]:
-    """Load options that were set explicitly."""
-    words: list[tuple[str, object]] = [
-        ("GPU layers", "all" if given.gpu_layers == -1 else given.gpu_layers),
-        ("KV cache", given.kv_cache_type),
-        ("flash attention", _on(given.flash_attention)),
-        ("threads", given.threads),
-        ("batch", given.batch_size),
-        ("mmap", _on(given.mmap)),
-        ("mlock", _on(given.mlock)),
-    ]
-    said = [f"{name} {value}" for name, value in words if value is not None]
-    if given.embedding:
-        said.append("for embeddings")
-    if given.idle_ttl_s:
-        said.append(f"unloaded after {fmt.duration(given.idle_ttl_s)} idle")
-    if given.pinned:
-        said.append("pinned")
-    return said
-
-
-def _on(flag: bool | None) -> str | None:
-    return None if flag is None else "on" if flag else "off"
-
-
-def log(lines: Sequence[LogLine], inks: ThemeStyles) -> list[Text]:
-    """The last log lines of an engine."""
-    styles = {"error": inks.error, "warning": inks.warning}
-    return [
-        Text.assemble(
-            (f"{line.at[11:19]}  ", inks.muted), (fmt.clean(line.text), styles.get(line.level, ""))
-        )
-        for line in lines
-    ]
+    return "\n".join((said, "", "Earlier today", *lines))

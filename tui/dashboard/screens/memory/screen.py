@@ -1,9 +1,10 @@
-"""Memory screen: memory of the machine, loaded models, and unloading."""
+"""Memory screen: memory of the machine, loaded models and who asks them, and unloading."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from rich.text import Text
@@ -15,29 +16,40 @@ from modeldeck.core.schema import (
     CacheSelection,
     Instance,
     InstanceState,
+    LoadRecord,
     LogLine,
-    Settings,
     UnloadReceipt,
 )
+from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard.commands import Command, bindings
+from modeldeck.tui.dashboard.go_to.entries import GoToEntry, valued
 from modeldeck.tui.dashboard.screens.delete_flow import delete
+from modeldeck.tui.dashboard.screens.load_form.facts import LoadTarget
+from modeldeck.tui.dashboard.screens.load_form.place import FormPlace
+from modeldeck.tui.dashboard.screens.memory import details, gauge, receipts
 from modeldeck.tui.dashboard.screens.memory import rows as drawn
+from modeldeck.tui.dashboard.screens.memory.below import BelowKeys, BelowTable
 from modeldeck.tui.dashboard.screens.memory.commands import COMMANDS
+from modeldeck.tui.dashboard.screens.memory.history import MemoryHistory
+from modeldeck.tui.dashboard.screens.memory.rows import MemoryRow
 from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
-from modeldeck.tui.dashboard.widgets.bars import History, TextLines, wrapped
-from modeldeck.tui.dashboard.widgets.history_chart import HistoryChart
-from modeldeck.tui.dashboard.widgets.table import Table
+from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.filter_input import FilterLine
+from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
+from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
-from modeldeck.tui.text import parse, records
+from modeldeck.tui.text import parse
+from modeldeck.tui.text.filter_language import Language
+from modeldeck.tui.text.model_names import row_name, title
 
-PAST_S = 600.0
-"""Seconds of memory history."""
-PAST_SLOTS = 600
-TALL = 26
-"""Height in lines from which on a chart of the history is shown."""
-
-STEPS = 512
-"""Steps of the chart; smaller changes of the machine's memory are not drawn."""
+SPARK = 24
+"""Cells of the history of one instance."""
+LOW = 18
+"""Height in lines below which blank lines and the labels of the gauges give way."""
+TABLE_LEAST = 4
+"""Lines that the table has at least, where what is below needs room too."""
+WIDE = 116
+"""Width in cells from which on the load form stands beside the rest."""
 
 LOG_S = 1.0
 """Seconds between two requests for the log of the open instance."""
@@ -48,21 +60,24 @@ PARTIALS = CacheSelection(partials=True)
 
 
 class MemoryView(TableView[Instance, Instance]):
-    """The machine, the table of instances, the disk, and details of the open instance."""
+    """The machine, the table of instances, requests, history and disk, and one instance in full."""
 
     DEFAULT_CSS = """
-    MemoryView #machine { padding: 0 0 1 2; }
-    MemoryView #disk { padding: 1 0 0 2; }
+    MemoryView { padding: 0; }
+    MemoryView #machine { padding: 0 0 1 0; }
+    MemoryView.filtered #machine { padding: 0; }
+    MemoryView #below { height: 1fr; }
     MemoryView #details { display: none; height: 1fr; margin: 1 0 0 0; padding: 0 2;
                       border-top: solid $primary; }
     MemoryView.open #details { display: block; }
-    MemoryView.open #disk { display: none; }
-    MemoryView #past { display: none; }
-    MemoryView.tall #past { display: block; }
-    MemoryView.open #past { display: none; }
-    MemoryView.low #machine { padding: 0 0 0 2; }
-    MemoryView.low #disk { padding: 0 0 0 2; }
+    MemoryView.open #below { display: none; }
+    MemoryView.low #machine { padding: 0; }
     MemoryView.low #details { margin: 0; height: 2fr; }
+    MemoryView > LoadForm { height: 100%; }
+    MemoryView > LoadForm.beside { dock: right; }
+    MemoryView.load-form-alone { padding: 0; }
+    MemoryView.load-form-alone > * { display: none; }
+    MemoryView.load-form-alone > LoadForm { display: block; }
     """
     NAME = "memory"
     TITLE = "Memory"
@@ -76,41 +91,56 @@ class MemoryView(TableView[Instance, Instance]):
             draw=self.draw,
             draw_cursor_row=self._other_instance,
             open_row=self._toggle_details,
+            order=KeptOrder(drawn.VALUES, lambda row: row.instance.id),
         )
         super().__init__(parts, id=id)
-        self.past = History(PAST_S, PAST_SLOTS)
-        """History of the machine's memory in use."""
-        self._pasts: dict[str, History] = {}
-        """Histories of instances, by id."""
+        self.load_form = FormPlace(self, lambda: self)
+        self.past = MemoryHistory()
+        """What the machine and its instances held."""
         self._log: tuple[LogLine, ...] = ()
+        self._loads: tuple[LoadRecord, ...] | None = None
+        """Earlier loads, for an empty table; None where they have to be asked for."""
 
     def compose(self) -> ComposeResult:
-        """The machine, the table, the chart, the disk, and the details."""
+        """The machine, the table, what is below it, and the details."""
         yield TextLines(id="machine")
+        yield FilterLine("idle memory>8", lambda: self.language)
         yield Table[Instance](
-            drawn.COLUMNS,
-            lambda instance: drawn.line(
-                instance,
-                self.state.models if self.state else {},
-                self.dashboard.glyphs,
-                self.inks,
-            ),
-            self.dashboard.glyphs,
-            "No model is loaded.\nPress 1, choose one, then l.",
+            drawn.columns(1), self._line, self.dashboard.glyphs, sortable=drawn.SORTABLE
         )
-        yield HistoryChart(self.dashboard.glyphs, id="past")
-        yield TextLines(id="disk")
+        yield TextLines(id="below")
         yield TextLines(id="details")
 
+    def _line(self, instance: Instance) -> TableLine:
+        models = self.state.models if self.state else {}
+        # A view out of sight is not redrawn: its rows may be of instances that are gone.
+        number = gauge.by_number(self.state).get(instance.id, 0) if self.state else 0
+        unit = drawn.unit_of(self.instances)
+        return drawn.line(instance, number, unit, models, self.dashboard.glyphs, self.inks)
+
     def on_mount(self) -> None:
-        """Request the log of an open instance regularly."""
-        self.set_interval(LOG_S, self._look_at_log)
+        """Request the log of an open instance, and draw ages, regularly."""
+        self.set_interval(LOG_S, self._look)
 
     # Drawing
 
     def on_resize(self, event: events.Resize) -> None:
-        """Show the chart on a tall terminal."""
-        self.set_class(event.size.height >= TALL, "tall")
+        """Drop blank lines on a low terminal."""
+        self.set_class(event.size.height < LOW, "low")
+        self.load_form.resized(beside=event.size.width >= WIDE)
+        self.call_after_refresh(self.redraw)
+
+    @property
+    def _width(self) -> int:
+        """Cells of a line: those beside the load form, where it is open."""
+        form = self.load_form.form
+        beside = form is not None and form.has_class("beside")
+        return self.size.width - (form.outer_size.width if form is not None and beside else 0)
+
+    @property
+    def language(self) -> Language[MemoryRow]:
+        """The tests of instances."""
+        return drawn.LANGUAGE
 
     @property
     def instances(self) -> list[Instance]:
@@ -121,36 +151,98 @@ class MemoryView(TableView[Instance, Instance]):
         """Record the histories, and draw the new State."""
         if not self.is_mounted or self.state is None:
             return
-        now = time.monotonic()
-        self.past.add(now, drawn.used(self.state.memory))
-        for instance in self.instances:
-            past = self._pasts.setdefault(instance.id, History(PAST_S, PAST_SLOTS))
-            past.add(now, instance.measured_bytes)
-        for gone in self._pasts.keys() - self.state.instances.keys():
-            del self._pasts[gone]
+        self.past.note(time.monotonic(), self.state)
         self.redraw()
+        self.load_form.new_state(self.state)
 
     def draw(self) -> None:
-        """Draw the machine, the table, the disk, and the details."""
-        glyphs, inks, width = self.dashboard.glyphs, self.inks, self.size.width - 4
+        """Draw the machine, the table, and what is below it or the details."""
+        width, machine = self._width, self.query_one("#machine", TextLines)
+        if not width:
+            return  # before the first layout
         if self.state is None:
-            self.query_one("#machine", TextLines).show(self.waiting)
+            machine.show([Text("  ").append_text(line) for line in self.waiting])
             return
-        is_tall = self.has_class("tall") and not self.has_class("open")
-        cells = width if is_tall else drawn.past_width(width)
-        past = self.past.values(time.monotonic(), cells)
-        beside = () if is_tall else past
-        machine = drawn.machine(self.state, beside, width, self.key_of("budget"), glyphs, inks)
-        self.query_one("#machine", TextLines).show(machine)
-        self.table.show(self.instances, key=lambda instance: instance.id)
-        keys = (self.key_of("disk"), self.key_of("prune"))
-        disk = drawn.disk(self.state, keys, glyphs, inks, width)
-        self.query_one("#disk", TextLines).show([disk])
-        if is_tall:
-            total = self.state.memory.total_bytes or 1
-            words = drawn.past_words(past, inks)
-            self.query_one(HistoryChart).show(past, total / STEPS, words, inks)
+        glyphs, inks, low = self.dashboard.glyphs, self.inks, self.has_class("low")
+        lines = gauge.lines(self.state, width, self.key_of("budget"), glyphs, inks, low=low)
+        machine.show(lines)
+        if not self.instances:
+            self._ask_for_loads()
+        self._show_rows(drawn.listed(self.state), width)
+        used = len(lines) + (1 if not low or self.has_class("filtered") else 0)
+        if self.has_class("open"):
+            self.table.styles.height = "1fr" if low else self._table_height(self.size.height // 2)
+        else:
+            self._draw_below(self.state, self.size.height - used)
         self._draw_details()
+
+    def _nothing(self) -> str:
+        """What is said without instances."""
+        models = self.state.models if self.state is not None else {}
+        return drawn.empty(
+            self._loads or (), models, datetime.now().astimezone(), self.dashboard.key_of
+        )
+
+    def _show_rows(self, every: Sequence[MemoryRow], width: int) -> None:
+        """Show the instances that pass the filter, in the chosen order."""
+        found = self.in_order([row for row in every if self.passes(row)])
+        self.show_count(len(found), len(every))
+        table = self.table
+        table.columns = drawn.columns(len(every))
+        table.empty = "No match." if every else self._nothing()
+        names = [row.name for row in every]
+        table.styles.max_width = drawn.table_width(width, names, len(names))
+        table.show([row.instance for row in found], key=lambda instance: instance.id)
+
+    def _table_height(self, most: int) -> int:
+        """Lines of the table: the head and all rows, or the words of an empty one."""
+        rows = len(self.table.items) or len(self.table.empty.split("\n")) + 1
+        return max(2, min(rows + 1, most))
+
+    def _draw_below(self, state: State, room: int) -> None:
+        """Give the table the lines that it needs, and what is below the rest."""
+        keys = BelowKeys(
+            requests=self.key_of("requests"),
+            disk=self.key_of("disk"),
+            prune=self.key_of("prune"),
+        )
+        below = BelowTable(
+            state=state,
+            own=self.dashboard.link.client_id,
+            now=datetime.now().astimezone(),
+            keys=keys,
+            width=self._width,
+            view_height=self.size.height,
+            glyphs=self.dashboard.glyphs,
+            inks=self.inks,
+        )
+        height = self._table_height(max(TABLE_LEAST, room - below.least()))
+        self.table.styles.height = height
+        history = self.past.chart(state, time.monotonic(), self._width)
+        self.query_one("#below", TextLines).show(below.lines(room - height, history))
+
+    def _ask_for_loads(self) -> None:
+        """Ask once for earlier loads, since the table is empty."""
+        if self._loads is None:
+            self._loads = ()
+            self.run_worker(self._fetch_loads(), group="loads", exclusive=True)
+
+    async def _fetch_loads(self) -> None:
+        try:
+            self._loads = tuple(await self.dashboard.link.client.loads(drawn.EARLIER))
+        except DeckError:
+            return  # the status bar shows that the core does not answer
+        self.redraw()
+
+    def _look(self) -> None:
+        """Draw what grows older, and look at the log of the open instance."""
+        if (
+            self.display
+            and self.state is not None
+            and any(info.live for info in self.state.requests.values())
+        ):
+            self.redraw()
+        self._look_at_log()
 
     def _other_instance(self) -> None:
         """Show the details of another instance, if they are open."""
@@ -159,19 +251,20 @@ class MemoryView(TableView[Instance, Instance]):
         self._look_at_log()
 
     def _draw_details(self) -> None:
-        if not self.has_class("open"):
+        if not self.has_class("open") or self.state is None:
             return
         instance, pane = self.table.cursor_item, self.query_one("#details", TextLines)
         if instance is None:
             pane.show([])
             return
         width = max(10, pane.size.width)
-        history = self._pasts.get(instance.id)
-        past = history.values(time.monotonic(), drawn.past_width(width)) if history else []
-        facts = drawn.facts(instance, past, self.dashboard.glyphs, self.inks)
-        lines = [part for line in facts for part in wrapped(line, width, drawn.LABEL)]
+        past = self.past.of_instance(instance.id, time.monotonic(), SPARK)
+        asked = [r for r in self.state.requests.values() if r.instance_id == instance.id]
+        own = self.dashboard.link.client_id
+        facts = details.facts(instance, past, asked, own, self.dashboard.glyphs, self.inks)
+        lines = [part for line in facts for part in wrapped(line, width, details.LABEL)]
         room = max(0, pane.size.height - len(lines) - 1)
-        said = drawn.log(self._log[-room:] if room else (), self.inks)
+        said = details.log(self._log[-room:] if room else (), self.inks)
         for line in said:
             line.truncate(width, overflow="ellipsis")
         pane.show([*lines, Text(), *said])
@@ -202,7 +295,7 @@ class MemoryView(TableView[Instance, Instance]):
         wanted = self.selected(lambda i: i.state is not InstanceState.STOPPING, "unload")
         failed = [instance for instance in wanted if instance.state is InstanceState.FAILED]
         live = [instance for instance in wanted if instance not in failed]
-        for instances, words in ((failed, _taken_off), (live, _unloaded)):
+        for instances, words in ((failed, self._taken_off), (live, self._unloaded)):
             self.each(instances, lambda client, instance: client.unload(instance.id), words)
 
     def action_unload_all(self) -> None:
@@ -213,7 +306,40 @@ class MemoryView(TableView[Instance, Instance]):
         if all(instance.options.pinned for instance in self.instances if instance.state.live):
             self.dashboard.say(f"All that is loaded is pinned; {self.key_of('pin')} unpins one.")
             return
-        self.perform(lambda client: client.unload_all(), _unloaded)
+        self.perform(lambda client: client.unload_all(), self._unloaded)
+
+    def _taken_off(self, done: Sequence[UnloadReceipt]) -> str:
+        return receipts.taken_off(done, {} if self.state is None else self.state.models)
+
+    def _unloaded(self, done: Sequence[UnloadReceipt]) -> str:
+        return receipts.unloaded(done, {} if self.state is None else self.state.models)
+
+    def action_load_with(self) -> None:
+        """Open the load form for the instance under the cursor."""
+        instance = self.table.cursor_item
+        if instance is None or self.state is None:
+            return
+        models = self.state.models
+        model = models.get(instance.model_id)
+        target = LoadTarget(
+            ref=instance.model_id,
+            key=instance.model_id,
+            title=title(instance.model_id, instance.unique, models),
+            name=row_name(instance.model_id, instance.unique, models),
+            model=model,
+        )
+        self.load_form.open([target], beside=self.size.width >= WIDE)
+        self.call_after_refresh(self.redraw)
+
+    def activated(self) -> None:
+        """Give the focus to the load form, or to the table."""
+        super().activated()
+        if self.load_form.form is not None:
+            self.load_form.form.focus()
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Close the load form after a click beside it."""
+        self.load_form.clicked(event)
 
     def _change(self, wanted: Sequence[Instance], words: str, **changes: bool | float) -> None:
         self.each(
@@ -260,25 +386,32 @@ class MemoryView(TableView[Instance, Instance]):
         if self.state is None:
             return
         now = self.state.settings.memory_budget_bytes
-
-        def act(count: int | None) -> None:
-            self.perform(
-                lambda client: client.change_settings(memory_budget_bytes=count), _budgeted
-            )
-
         await self.enter(
             "Memory for all models together",
             "" if now is None else fmt.memory(now),
             parse.MEMORY_FORMS,
             parse.memory,
-            act,
+            self._set_budget,
+            word="Budget",
+        )
+
+    def _set_budget(self, count: int | None) -> None:
+        """Set the memory of all models together; None for all that the machine has."""
+        self.perform(
+            lambda client: client.change_settings(memory_budget_bytes=count), receipts.budgeted
+        )
+
+    def go_to(self, written: str) -> Sequence[GoToEntry]:
+        """`budget 48G`."""
+        return valued(
+            written, f"{self.NAME}.budget", parse.memory, self._set_budget, receipts.budgeting
         )
 
     @work(exclusive=True, group="delete")
     async def action_prune(self) -> None:
         """Delete partial files that no download needs, after showing the plan and asking."""
         words = "leftover partial files"
-        await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"There are no {words}.")
+        await delete(self.dashboard, PARTIALS, f"Prune {words}.", f"No {words}.")
 
     def _toggle_details(self) -> None:
         """Show or hide the details of the instance under the cursor."""
@@ -290,32 +423,14 @@ class MemoryView(TableView[Instance, Instance]):
         self._look_at_log()
 
     def dismiss(self) -> bool:
-        """Hide the details, else clear the marks."""
+        """Leave the filter, else hide the details; else clear the marks, the filter."""
+        if self.writing and self.clear_filter():
+            return True
         if self.has_class("open"):
             self.remove_class("open")
             return True
-        return self.table.unmark()
+        return self.table.unmark() or self.clear_filter()
 
 
 def _live(instance: Instance) -> bool:
     return instance.state.live
-
-
-def _budgeted(settings: Settings) -> str:
-    if settings.memory_budget_bytes is None:
-        return "No budget"
-    return f"Budget: {fmt.memory(settings.memory_budget_bytes)} for models"
-
-
-def _taken_off(receipts: Sequence[UnloadReceipt]) -> str:
-    names = ", ".join(receipt.unique for receipt in receipts)
-    return f"{names} taken off the list"
-
-
-def _unloaded(receipts: Sequence[UnloadReceipt]) -> str:
-    if len(receipts) == 1:
-        return records.unloaded(receipts[0])
-    freed = sum(receipt.freed_bytes or 0 for receipt in receipts)
-    seconds = max((receipt.seconds for receipt in receipts), default=0.0)
-    models = fmt.number(len(receipts), "model")
-    return f"{models} unloaded: freed {fmt.memory(freed)} in {fmt.duration(seconds)}"

@@ -76,6 +76,19 @@ def test_what_was_used_longest_ago_is_dropped_first() -> None:
     assert found.bytes == 312
 
 
+def test_it_shrinks_when_memory_is_short() -> None:
+    checkpoints = [Checkpoint(4, np.zeros(50, np.uint8))]
+    found = cache(400, [checkpoints])
+    for first in (1, 2, 3):
+        found.add(entry([first]))
+    found.shrink(300)
+    assert [text.tolist() for text in found.texts] == [[2], [3]]
+    found.shrink(0)
+    assert found.bytes == 0
+    assert not checkpoints, "those of conversations that wait go last"
+    assert found.make_room(104), "it may grow again"
+
+
 def test_nothing_is_dropped_for_what_is_too_large_anyway() -> None:
     found = cache(400)
     found.add(entry([1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import random
 import string
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,8 @@ from typing import Any
 import pytest
 
 from modeldeck.core.demo.model_writer import expected, write_gguf
-from modeldeck.core.errors import Cancelled, InvalidRequest
-from modeldeck.core.runtime.engines.llama import batch, context, sampler, turns
-from modeldeck.core.runtime.engines.llama.turns import chunk_length, prompt_rows
+from modeldeck.core.errors import InvalidRequest
+from modeldeck.core.runtime.engines.llama import prompt
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, Tool
 from tests.support import recorded
 from tests.support.bench import about
@@ -253,18 +251,6 @@ def test_an_answer_with_a_seed_shares_no_turn_with_those_that_came_while_it_was_
     assert not any(drawn in turn and len(turn) > 1 for turn in turns)
 
 
-def test_reading_a_text_to_embed_is_cancelled(
-    demo_models: Path, engines: list[EngineTurns]
-) -> None:
-    path = demo_models / "tiny-embed-GGUF" / "tiny-embed-F16.gguf"
-    engine = EngineTurns(path, LoadOptions(embedding=True, threads=1))
-    engines.append(engine)
-    assert engine.engine.embed("a b c").tokens
-    engine.flag.set()
-    with pytest.raises(Cancelled):
-        engine.engine.embed("a b c")
-
-
 def test_signs_of_tools_are_text_only_in_the_answer_that_has_tools(
     engines: list[EngineTurns], tmp_path: Path, demo_models: Path
 ) -> None:
@@ -331,7 +317,7 @@ def test_the_prefix_cache_keeps_to_its_limit(
 def test_a_template_without_an_end_costs_its_request_only(
     engines: list[EngineTurns], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(context, "TEMPLATE_S", 0.3)
+    monkeypatch.setattr(prompt, "TEMPLATE_S", 0.3)
     template = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     (path,) = write_gguf(tmp_path / "loops.gguf", chat_template=template)
     engine = loaded(engines, path)
@@ -402,42 +388,3 @@ def test_one_request_more_than_there_are_slots_waits(
     engine, words = loaded(engines, written(models, "llama"), parallel=1), Words()
     requests = [plain(words(30)), plain(words(40))]
     assert all_alike(engine.together(requests), engine.alone(requests))
-
-
-def test_the_examples_hold() -> None:
-    for module in (batch, sampler, turns):
-        assert doctest.testmod(module).failed == 0
-
-
-@pytest.mark.parametrize(
-    ("writing", "shared", "row_s", "rows"),
-    [
-        (0, False, None, 512),  # nobody waits meanwhile
-        (0, False, 1.0, 512),
-        (1, True, None, 64),  # the speed is not known yet
-        (3, True, 0.0001, 509),
-        (3, True, 0.005, 100),
-        (3, True, 1.0, 64),  # a turn of fewer would cost much more for each
-        (510, True, 0.0001, 2),
-    ],
-)
-def test_a_turn_has_room_for_what_it_can_read_in_time(
-    writing: int, shared: bool, row_s: float | None, rows: int
-) -> None:
-    assert prompt_rows(512, writing, shared=shared, turn_s=0.5, row_s=row_s) == rows
-
-
-@pytest.mark.parametrize(
-    ("held", "length", "marks", "room", "size"),
-    [
-        (0, 100, [], 512, 100),
-        (0, 100, [], 60, 60),
-        (0, 100, [40, 92], 512, 40),
-        (40, 100, [40, 92], 512, 52),
-        (92, 100, [40, 92], 5, 5),
-    ],
-)
-def test_reading_stops_at_marks(
-    held: int, length: int, marks: list[int], room: int, size: int
-) -> None:
-    assert chunk_length(held, length, marks, room) == size

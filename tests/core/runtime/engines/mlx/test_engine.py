@@ -15,7 +15,7 @@ import pytest
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.model_writer import expected, write_mlx
 from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
-from modeldeck.core.formats.safetensors import read_folder
+from modeldeck.core.formats.mlx_folder import read_folder
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 from tests.support.bench import Bench, about, alive, model

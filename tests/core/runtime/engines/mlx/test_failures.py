@@ -324,7 +324,7 @@ PATIENT = """
             self.numbers.add(number)
 
         def step(self):
-            self.child.send(TextPiece(id=1, text="working"))
+            self.child.reports.send(TextPiece(id=1, text="working"))
             while not self.flag:
                 threading.Event().wait(0.001)
             os.write(2, b"<6>ended gently\\n")

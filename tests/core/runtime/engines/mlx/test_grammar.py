@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ import pytest_asyncio
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.model_writer import expected, write_mlx
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
-from modeldeck.core.runtime.engines.mlx.grammar import make_vocabulary
+from modeldeck.core.runtime.engines.bounds import Bounded, Bounds
+from modeldeck.core.runtime.engines.mlx.grammar import GrammarSampler, make_vocabulary
 from modeldeck.core.runtime.grammar.answer_grammar import of_gbnf
 from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
 from modeldeck.core.schema import Chunk, GenerateRequest, Instance, LoadOptions, Message
@@ -222,3 +224,21 @@ async def test_without_llguidance_a_grammar_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
     with pytest.raises(EngineMissing, match=r"llguidance.*not installed.*pip install"):
         GrammarVocabulary(lambda guide: guide).matcher(of_gbnf('root ::= "a"'))
+
+
+async def test_following_a_grammar_is_watched_under_the_number_of_its_request() -> None:
+    bounds = Bounds(lambda: False)
+    seen: list[Bounded | None] = []
+
+    def choose(*_: Any, **__: Any) -> int:
+        seen.append(bounds.current)
+        return 7
+
+    mx = SimpleNamespace(array=lambda values, dtype: values, uint32=None)
+    matcher: Any = SimpleNamespace(choose=choose)
+    sampler = GrammarSampler(mx, matcher, lambda likely: likely, 0, bounds=bounds, number=5)
+    assert sampler(None) == [7]
+    (watched,) = seen
+    assert watched is not None
+    assert (watched.what, watched.number) == ("The grammar", 5)
+    assert bounds.current is None

@@ -126,6 +126,17 @@ def test_the_bytes_of_all_that_is_kept_stay_within_the_budget() -> None:
     assert len(none) == 0
 
 
+def test_it_shrinks_when_memory_is_short() -> None:
+    entry = sum(layer.nbytes for layer in filled([1])) + 4
+    kept = MlxPrefixCache(9 * entry, Tools())
+    for number in range(4):
+        kept.keep([number], filled([number]), "assistant")
+    kept.shrink(2 * entry)
+    assert [kept.find([n, 0]).tokens for n in range(4)] == [0, 0, 1, 1]
+    kept.shrink(0)
+    assert len(kept) == 0
+
+
 def test_answers_go_before_prompts_and_system_prompts_stay_longest() -> None:
     entry = 64 + 4
     kept = MlxPrefixCache(3 * entry, Tools())

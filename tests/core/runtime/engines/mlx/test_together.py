@@ -15,7 +15,7 @@ import pytest_asyncio
 from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.errors import Cancelled, InvalidRequest
 from modeldeck.core.runtime.engines.mlx.answer import SEED
-from modeldeck.core.runtime.engines.mlx.order import CROWDED
+from modeldeck.core.runtime.engines.mlx.turn_order import CROWDED
 from modeldeck.core.runtime.process.messages import RequestWaits, TextPiece
 from modeldeck.core.schema import GenerateRequest, LoadOptions
 from tests.support.bench import about
@@ -58,10 +58,19 @@ async def test_four_at_once_are_answered_as_alone(talk: EngineTalk) -> None:
     topics = ("long", "count", "llama", "json")
     asked = [about("bla " * (7 * i) + topic) for i, topic in enumerate(topics)]
     assert await talk.says(*asked) == [expected(topic) for topic in topics]
-    # They were written side by side: all had begun before the first one ended.
-    first_end = next(i for i, r in enumerate(talk.reports) if talk.over(r.id) is r)
-    begun = {r.id for r in talk.reports[:first_end] if isinstance(r, TextPiece)}
-    assert len(begun) == 4
+
+
+async def test_others_are_answered_while_one_never_ends(talk: EngineTalk) -> None:
+    (endless,) = talk.ask(loop())
+    await talk.until(lambda: talk.text(endless))
+    topics = ("count", "llama", "json")
+    others = talk.ask(*(about("bla " * (7 * i) + topic) for i, topic in enumerate(topics)))
+    await talk.end_of(*others)
+    assert talk.over(endless) is None
+    assert [talk.text(number) for number in others] == [expected(topic) for topic in topics]
+    talk.cancel(endless)
+    await talk.end_of(endless)
+    assert talk.text(endless) == (LONG_ROUND * 2000)[: len(talk.text(endless))]
 
 
 async def test_what_each_asks_for_is_its_own(talk: EngineTalk) -> None:

@@ -1,5 +1,6 @@
 """Which kinds of model mlx-lm knows, told without importing it: the same as it tells itself."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,24 @@ def test_an_mlx_lm_of_another_shape_tells_nothing(tmp_path: Path) -> None:
     assert types.knows("mistral")
     assert types.knows("llama")
     assert not types.knows("qwen3")
+
+
+def test_it_is_parsed_again_where_python_3_11_confuses_two_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ast.parse` raises SystemError there, now and then, while another thread parses as well."""
+    (tmp_path / "utils.py").write_text("MODEL_REMAPPING = {'mistral': 'llama'}\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "llama.py").touch()
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch")] * 2
+
+    def confused(*given: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return parse(*given, **more)
+
+    with monkeypatch.context() as patch:  # pytest parses to tell of a failure
+        patch.setattr(ast, "parse", confused)
+        types = mlx_types.read(tmp_path)
+    assert types is not None
+    assert types.knows("mistral")

@@ -67,19 +67,19 @@ async def test_a_corrupt_file_is_found_mended_and_forgotten(screen: Any) -> None
         await go(at, TINY)
         await at.press("v")
         await at.until(lambda: any("1 of 1 file corrupt" in m.text for m in at.app.messages))
-        await at.until(lambda: "✗" in row(at) and "corrupt" in row(at))
-        await at.sees("Corrupt file", "d downloads it", "✗ 1")
+        await at.until(lambda: "✗" in row(at) and "failed" in row(at))
+        await at.sees("Corrupt file: x deletes it, d downloads", "✗ 1")
         await at.press("s", "s", "s")
         await at.until(
             lambda: [r.unique for r in at.app.query_one(CatalogView).table.items] == [TINY]
         )
         await at.press("x")
-        await at.sees("y deletes them")
+        await at.sees("y delete 1.9 MB")
         await at.press("y")
         await at.until(lambda: not model(at).downloaded)
         await at.press("escape")
         await go(at, TINY)
-        await at.until(lambda: "corrupt" not in row(at))
+        await at.until(lambda: "failed" not in row(at))
         await at.press("d")
         await at.until(lambda: model(at).downloaded)
         await at.press("v")
@@ -108,9 +108,9 @@ async def test_a_check_is_called_off(screen: Any) -> None:
         with enormous(model(at).path):
             await at.press("v")
             await at.sees("checking deck/tiny-GGUF:Q8_0", "c cancels")
-            await at.until(lambda: "checking" in row(at))
+            await at.until(lambda: "verifying" in row(at))
             await at.press("c")
-            await at.until(lambda: any("was called off" in m.text for m in at.app.messages))
+            await at.until(lambda: any("cancelled." in m.text for m in at.app.messages))
             await at.until(lambda: "checking" not in at.text)
 
 

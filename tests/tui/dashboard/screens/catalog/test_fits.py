@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from modeldeck.core.schema import DeviceBytes, Fit, Forecast, Verdict
-from modeldeck.tui.dashboard.screens.catalog.cells import needs
-from modeldeck.tui.dashboard.screens.catalog.detail import DetailTarget, beside
+from modeldeck.tui.dashboard.screens.catalog.cells import fit_words
+from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget, beside
 
 GIB = 1 << 30
 GPU = DeviceBytes(name="CUDA0", weights_bytes=4 * GIB, kv_bytes=GIB, compute_bytes=0)
@@ -22,19 +22,32 @@ def fit(forecast: Forecast) -> Fit:
     return Fit(verdict="fits", forecast=forecast, available_bytes=12 * GIB, exact=forecast.exact)
 
 
+HUGE = replace(PLAIN, total_bytes=120 * GIB)
+LARGE = replace(PLAIN, total_bytes=int(24.1 * GIB), exact=False)
+
+
 @pytest.mark.parametrize(
     ("forecast", "verdict", "words"),
     [
-        (PLAIN, "fits", "10.0 of 12.0"),
-        (SPLIT, "fits", "10.0"),
-        (SPLIT, "too large", "10.0"),
-        (LOST, "unknown", "~10.0"),
+        (PLAIN, "fits", "fits  10.0"),
+        (replace(PLAIN, exact=False), "tight", "tight~10.0"),
+        (HUGE, "too large", "over   108"),
+        (LARGE, "too large", "over ~12.1"),
+        (SPLIT, "fits", "fits  10.0"),
+        # memory of the machine is not set against all of a split model
+        (SPLIT, "too large", "over  10.0"),
+        (LOST, "unknown", "—"),
+        (PLAIN, "refused", "refused"),
     ],
 )
-def test_memory_of_the_machine_is_not_set_against_all_of_a_split_model(
-    forecast: Forecast, verdict: Verdict, words: str
-) -> None:
-    assert needs(replace(fit(forecast), verdict=verdict)) == words
+def test_a_fit_is_a_word_and_a_number(forecast: Forecast, verdict: Verdict, words: str) -> None:
+    assert "".join(fit_words(replace(fit(forecast), verdict=verdict))) == words
+
+
+def test_only_the_budget_is_too_small() -> None:
+    budget = replace(fit(LARGE), verdict="too large", over_budget=True)
+    assert "".join(fit_words(budget)) == "budget ~12"
+    assert "".join(fit_words(None)) == "—"
 
 
 @pytest.mark.parametrize(

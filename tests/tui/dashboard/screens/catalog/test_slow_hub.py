@@ -28,12 +28,12 @@ async def test_a_slow_hub_never_blocks_a_key(screen: Any) -> None:
         table = at.app.query_one(CatalogView).table
         await at.sees("Gemma 3 4B", "asking the Hub")
         await at.press("slash", *"gem")
-        await at.sees('"gem"  asking')
+        await at.sees('"gem"  searching…')
         await at.press("enter", "j", "j")
         assert table.cursor_item == table.items[2]
         await at.press("slash", *"ma 3 4b")
         await at.press("enter", "g")
         assert "Gemma 3 4B" in at.text
         assert "Qwen" not in at.text
-        await at.press("escape", "s", "o", "2", "1")
-        await at.sees("sort: name")
+        await at.press("escape", "s", "o", "enter", "escape", "2", "1")
+        await at.sees("sort: model ▲")

@@ -20,13 +20,15 @@ async def test_one_view_stands_alone(screen: Any) -> None:
         assert at.app.current == "memory"
 
 
-async def test_its_help_and_palette_name_no_view_that_is_not_there(screen: Any) -> None:
+async def test_its_help_and_go_to_line_name_no_view_that_is_not_there(screen: Any) -> None:
     async with screen("memory", only="memory") as at:
-        offered = [entry.title for entry in at.app.get_system_commands(at.app.screen)]
-        assert "unload" in offered
-        assert not {"Catalog", "Downloads", "next"} & set(offered)
+        offered = {entry.words for entry in at.app.parts.navigation.offers("")}
+        assert {"unload", "memory"} <= offered
+        assert not {"catalog", "downloads", "next", "download"} & offered
         await at.press("question_mark")
-        await at.sees("Unload every model that is not pinned.", "Choose a theme.")
+        await at.sees("Unload every model that is not pinned.")
+        await at.press(*"/go to")
+        await at.sees("Go to a view, a model, a command, by its name.")
         assert "Go to Catalog." not in at.text
 
 

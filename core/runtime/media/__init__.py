@@ -1,0 +1,1 @@
+"""The images and recordings of a request."""

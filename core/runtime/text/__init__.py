@@ -1,0 +1,1 @@
+"""Prompts made of conversations, and thoughts and calls of tools taken out of answers."""

@@ -1,0 +1,1 @@
+"""Benchmarks of models: what is measured, how, and what is kept."""

@@ -1,0 +1,1 @@
+"""The commands of the service by what they are about; `Deck` puts them together."""

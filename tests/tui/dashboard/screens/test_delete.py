@@ -1,0 +1,90 @@
+"""Deleting marked models: the question about their files, and what cancels it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.tui.dashboard.screens.steps import F16, TINY, catalog, downloaded, fetched, go, loaded
+
+PADDED = "deck/padded-GGUF:F16"
+THREE = (TINY, F16, PADDED)
+KEYS = re.compile(r" Delete\? .*y delete .*n esc keep")
+
+
+async def marked(at: Any, *names: str) -> None:
+    for name in names:
+        await go(at, name)
+        await at.press("space")
+
+
+async def test_three_marked_models_at_every_size_named_by_their_files(screen: Any) -> None:
+    async with screen("catalog", before=fetched(*THREE)) as at:
+        await marked(at, *THREE)
+        for size in ((60, 15), (80, 24), (120, 40)):
+            await at.pilot.resize_terminal(*size)
+            await at.press("x")
+            await at.sees("Delete the files of 3 marked models: 38.9 MB come back.")
+            lines = at.text.split("\n")
+            assert KEYS.search(lines[-1]), lines[-1]
+            sizes = [line.split()[1] for line in lines if line.startswith("   delete ")]
+            assert sizes == sorted(sizes, key=float, reverse=True)
+            for name in ("tiny-Q8_0.gguf", "tiny-F16.gguf", "padded-F16.gguf"):
+                assert name in at.text
+            assert not re.search(r"[0-9a-f]{64}", at.text)
+            await at.press("e")
+            await at.sees("/padded-F16.gguf")
+            await at.press("n")
+            await at.until(lambda: at.app.question is None)
+        await at.press("x")
+        await at.sees("y delete")
+        await at.press("y")
+        await at.sees("Deleted 3 models: 38.9 MB freed")
+        await at.until(lambda: not any(downloaded(at, name) for name in THREE))
+        assert not catalog(at).table.marks
+
+
+async def test_a_click_on_another_row_cancels_and_keys_act_there(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        at.type("x", "x", "x")
+        await at.sees("Delete the files of tiny", ": 1.9 MB come back.", "tiny-Q8_0.gguf")
+        await at.pilot.click("CatalogView Table", offset=(10, 5))
+        await at.sees("Cancelled: nothing was deleted.")
+        await at.press("y")
+        await at.sees("Copied ")
+        assert at.app.question is None
+        await go(at, TINY)
+        await at.press("x", "x", "x")
+        await at.sees("Delete the files of tiny")
+        await at.press("n")
+        await at.until(lambda: at.app.question is None)
+        assert downloaded(at)
+
+
+async def test_what_is_unloaded_first_is_said_and_another_front_end_ends_the_question(
+    screen: Any,
+) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.press("l")
+        await at.until(lambda: loaded(at))
+        await at.press("x")
+        await at.sees("! tiny", " is loaded: it is unloaded first.", "y delete 1.9 MB")
+        await at.client.delete_cached([TINY], force=True)
+        await at.sees("Cancelled: nothing was deleted.")
+        await at.until(lambda: not downloaded(at) and at.app.question is None)
+
+
+@pytest.mark.parametrize("key", ["q", "n"])
+async def test_no_is_no(screen: Any, key: str) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await go(at, TINY)
+        await at.press("x")
+        await at.sees("y delete")
+        await at.press(key)
+        await at.until(lambda: at.app.question is None)
+        assert at.app.is_running
+        assert downloaded(at)

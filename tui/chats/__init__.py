@@ -1,0 +1,1 @@
+"""Conversations with models as both front ends keep them: tree, store, search, export, files."""

@@ -1,0 +1,1 @@
+"""The load form: how a model is loaded, with the memory that it would take."""
