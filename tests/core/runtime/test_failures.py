@@ -20,6 +20,7 @@ from modeldeck.core.errors import (
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import Instance, InstanceState, LoadOptions
 from tests.support.bench import Bench, about, alive, model
+from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -272,7 +273,7 @@ async def test_a_load_without_progress_is_given_up(
     instance = await bench.engines.load(model(tiny), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
-    os.kill(held.pid, signal.SIGSTOP)  # before it can have read what it is to load
+    suspend(held.pid)  # before it can have read what it is to load
     with pytest.raises(EngineFailed, match="no progress"):
         await bench.engines.ready(instance.id)
     assert not alive(held.pid)
@@ -284,7 +285,7 @@ async def test_a_process_that_does_not_listen_is_killed(
     monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.loaded(tiny)
     assert instance.pid is not None
-    os.kill(instance.pid, signal.SIGSTOP)
+    suspend(instance.pid)
     receipt = await bench.engines.unload(instance.id)
     assert receipt.process_gone
     assert not alive(instance.pid)

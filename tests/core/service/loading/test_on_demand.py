@@ -28,6 +28,7 @@ from modeldeck.core.service.loading.on_demand import MOST_TRIES, OnDemandLoader
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
 from tests.support.bench import PATIENCE_S, Bench, model
+from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -127,7 +128,7 @@ async def held(world: World, tiny: Path) -> Instance:
     instance = world.bench.changes[0]
     started = await world.bench.until(instance, lambda i: i.pid is not None)
     assert started.pid is not None
-    os.kill(started.pid, signal.SIGSTOP)
+    suspend(started.pid)
     assert started.state is S.STARTING
     return started
 

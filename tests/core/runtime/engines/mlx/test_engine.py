@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +19,7 @@ from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
 from tests.support.bench import Bench, about, alive, model
 from tests.support.engine_talk import EngineTalk
+from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -177,7 +177,7 @@ async def test_a_load_without_progress_is_given_up(
     instance = await bench.engines.load(model(mlx), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
-    os.kill(held.pid, signal.SIGSTOP)
+    suspend(held.pid)
     with pytest.raises(EngineFailed, match="no progress"):
         await bench.engines.ready(instance.id)
     assert not alive(held.pid)
