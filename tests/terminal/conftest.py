@@ -119,6 +119,12 @@ class Terminal:
         return self._socket
 
 
+def is_answered(screen: str, answer: str) -> bool:
+    """Whether Chat shows this answer, and it has ended: until then `esc` stops it."""
+    words = " ".join(screen.split())
+    return answer in words and "esc stops" not in words
+
+
 @pytest.fixture
 def terminal(home: Path) -> Iterator[Terminal]:
     """A tmux server that is started by `open`, and ended with all that runs in it."""
