@@ -66,6 +66,7 @@ class ResourceSampler:
         self._sampling = Repeated("sampling memory and disk")
         self._requested_at = self._sampled_at = self._counted_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
+        self._counts = self._newest_count = 0
 
     async def watch(self) -> None:
         """Sample periodically. Ends only by cancellation: errors are logged, and it goes on."""
@@ -155,6 +156,8 @@ class ResourceSampler:
     async def count_disk(self) -> None:
         """Measure what the folders of models hold, and the free space of the first one's disk."""
         self._counted_at = time.monotonic()
+        self._counts += 1
+        number = self._counts
         first = self._roots[0]
         try:
             used = [
@@ -166,6 +169,9 @@ class ResourceSampler:
         except StorageTimeout as error:
             logger.warning("The disk usage is not measured: %s", error)
             return
+        if number < self._newest_count:
+            return  # one that began later, and saw newer files, ended before
+        self._newest_count = number
         disk = Disk(
             path=str(first),
             free_bytes=free,

@@ -132,7 +132,6 @@ class Ear:
         self._socket = self._open.enter_context(connect(address, proxy=None, open_timeout=WAIT_S))
         self._news = threading.Condition()
         self._frames: list[dict[str, Any]] = []
-        self._times: list[float] = []
         self.closed = False
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
@@ -143,7 +142,6 @@ class Ear:
                 assert isinstance(frame, str), "documented frames are text"
                 with self._news:
                     self._frames.append(json.loads(frame))
-                    self._times.append(time.monotonic())
                     self._news.notify_all()
         except ConnectionClosed:
             pass
@@ -167,12 +165,6 @@ class Ear:
     def percentages(self) -> list[float]:
         """The numbers of the IN-PROGRESS frames so far."""
         return [f["percentage"] for f in self.frames if f["status"] == "IN-PROGRESS"]
-
-    @property
-    def times(self) -> list[float]:
-        """When each frame came, in seconds."""
-        with self._news:
-            return list(self._times)
 
     def until(self, *statuses: str) -> list[dict[str, Any]]:
         """The frames, once the last of them has one of these statuses."""

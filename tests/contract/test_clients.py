@@ -29,12 +29,18 @@ ROUND = Path(__file__).with_name("wrapper_round.py")
 TINY = "deck/tiny-GGUF:Q8_0"
 NAME = "tiny Q8_0"
 LAUNCH = (
-    "import sys; sys.path.insert(0, {path!r});"
+    "import sys, urllib.request as u; sys.path.insert(0, {path!r});"
+    "o = u.urlopen; u.urlopen = lambda *a, **k: o(*a, **{{**k, 'timeout': 60}});"
     "from pieces._vendor.pieces_os_client.wrapper import client;"
     "client.range = lambda *_: ({port},);"
     "from pieces.app import main; main()"
 )
-"""Starts pieces-cli with its scan for a server narrowed to one port."""
+"""Starts pieces-cli with its scan for a server narrowed to one port.
+
+It gives a server a tenth of a second to answer, which is little on a machine at work.
+"""
+ENDLESS = 1 << 16
+"""A context that an answer without end does not fill before it is stopped."""
 PATIENCE_S = 60
 
 
@@ -52,7 +58,8 @@ def stocked(shared_hub: DemoHub) -> Iterator[CoreProcess]:
         with CoreProcess(environ) as core:
             with httpx.Client(base_url=core.url, timeout=PATIENCE_S) as http:
                 for path in ("pull", "generate"):
-                    answer = http.post(f"/api/{path}", json={"model": TINY, "stream": False})
+                    asked = {"model": TINY, "stream": False, "options": {"num_ctx": ENDLESS}}
+                    answer = http.post(f"/api/{path}", json=asked)
                     assert answer.status_code == 200, answer.text
             yield core
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Q8 = "deck/tiny-GGUF:Q8_0"
 F16 = "deck/tiny-GGUF:F16"
 NOBODY = "00000000-0000-0000-0000-000000000000"
+HELD = 1 << 16
+"""Bytes a second of each connection where the padded model must not be here too early."""
 SEED: dict[str, Any] = {
     "name": "Seed",
     "version": "1",
@@ -279,7 +281,7 @@ def test_what_is_not_there_is_left_alone(sdk: Sdk) -> None:
 def test_loading_is_not_downloading(sdk: Sdk, hub: DemoHub) -> None:
     made = sdk.create("Padded", "deck/padded-GGUF:F16")
     assert "not downloaded" in refused(sdk.model.model_specific_model_load, model=made.id)
-    hub.rate_bytes_per_s = 1 << 20
+    hub.rate_bytes_per_s = HELD
     assert sdk.model.model_specific_model_download(model=made.id).downloading
     assert sdk.model.model_specific_model_download(model=made.id).downloading
     words = refused(sdk.model.model_specific_model_load, model=made.id)
@@ -319,7 +321,7 @@ def test_deleting_a_model_ends_everything_about_it(
 ) -> None:
     here = sdk.fetched(sdk.create("Here", Q8).id)
     sdk.model.model_specific_model_load(model=here.id)
-    hub.rate_bytes_per_s = 1 << 20
+    hub.rate_bytes_per_s = HELD
     coming = sdk.create("Coming", "deck/padded-GGUF:F16")
     assert sdk.model.model_specific_model_download(model=coming.id).downloading
     for key in (here.id, coming.id):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from modeldeck.core.demo.hub import DemoHub
+from tests.contract.conftest import WAIT_S
 from tests.support.process import CoreProcess
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 PADDED = "deck/padded-GGUF:F16"
 SLOW = 1_000_000
 """Bytes a second of each connection: the padded model then takes some two seconds."""
+HELD = 100_000
+"""The same where it must not end by itself."""
 
 
 def rising(numbers: list[float]) -> bool:
@@ -31,6 +35,7 @@ def test_a_socket_that_was_there_first_hears_everything(
     hub.rate_bytes_per_s = SLOW
     model = sdk.create("Padded", PADDED)
     one, two = listen(model.id), listen(model.id)
+    began = time.monotonic()
     assert sdk.model.model_specific_model_download_progress(model=model.id).status is None
     assert sdk.model.model_specific_model_download(model=model.id).downloading
     for ear in (one, two):
@@ -39,15 +44,15 @@ def test_a_socket_that_was_there_first_hears_everything(
         assert ear.frames[-1]["percentage"] == 100
         assert rising(ear.percentages)
         assert len(ear.percentages) > 3
-        seconds = ear.times[-1] - ear.times[0]
-        assert len(ear.frames) <= 5 * seconds + 4
+        # Not between the frames as they came: on a busy machine they are read together.
+        assert len(ear.frames) <= 5 * (time.monotonic() - began) + 4
     assert sdk.get(model.id).downloaded
 
 
 def test_initialized_is_there_before_the_operation_is_answered(
     sdk: Sdk, hub: DemoHub, listen: Listen
 ) -> None:
-    hub.rate_bytes_per_s = SLOW
+    hub.rate_bytes_per_s = HELD
     model = sdk.create("Padded", PADDED)
     ear = listen(model.id)
     sdk.model.model_specific_model_download(model=model.id)
@@ -59,13 +64,14 @@ def test_initialized_is_there_before_the_operation_is_answered(
 def test_a_socket_that_comes_in_the_middle_hears_how_it_goes_on(
     sdk: Sdk, hub: DemoHub, listen: Listen
 ) -> None:
-    hub.rate_bytes_per_s = SLOW
+    hub.rate_bytes_per_s = HELD
     model = sdk.create("Padded", PADDED)
     sdk.model.model_specific_model_download(model=model.id)
     ear = listen(model.id)
     asked = sdk.model.model_specific_model_download_progress(model=model.id)
     assert asked.status == "IN-PROGRESS"
     assert 0 <= asked.percentage < 100
+    hub.rate_bytes_per_s = None
     ear.until("COMPLETED")
     assert ear.statuses == ["IN-PROGRESS", "COMPLETED"]
     assert rising(ear.percentages)
@@ -82,7 +88,7 @@ def test_a_socket_that_comes_afterwards_hears_how_it_stands(sdk: Sdk, listen: Li
 
 
 def test_one_socket_serves_several_downloads(sdk: Sdk, hub: DemoHub, listen: Listen) -> None:
-    hub.rate_bytes_per_s = SLOW
+    hub.rate_bytes_per_s = HELD
     model = sdk.create("Padded", PADDED)
     ear = listen(model.id)
     sdk.model.model_specific_model_download(model=model.id)
@@ -102,7 +108,7 @@ def test_one_socket_serves_several_downloads(sdk: Sdk, hub: DemoHub, listen: Lis
 
 
 def test_removing_a_partial_download_resets(sdk: Sdk, hub: DemoHub, listen: Listen) -> None:
-    hub.rate_bytes_per_s = SLOW
+    hub.rate_bytes_per_s = HELD
     model = sdk.create("Padded", PADDED)
     ear = listen(model.id)
     sdk.model.model_specific_model_download(model=model.id)
@@ -137,7 +143,7 @@ def test_a_socket_outlives_nothing_but_its_model(sdk: Sdk, listen: Listen) -> No
 @pytest.mark.parametrize("key", ["00000000-0000-0000-0000-000000000000", "$%7Bmodel.id%7D"])
 def test_a_socket_for_an_unknown_model_is_refused(core: CoreProcess, key: str) -> None:
     with pytest.raises(InvalidStatus) as caught:
-        connect(f"ws{core.url[4:]}/model/{key}/download/progress", proxy=None)
+        connect(f"ws{core.url[4:]}/model/{key}/download/progress", proxy=None, open_timeout=WAIT_S)
     assert caught.value.response.status_code == 410
     assert b"There is no model" in caught.value.response.body
     assert "Traceback" not in core.stderr
@@ -146,6 +152,6 @@ def test_a_socket_for_an_unknown_model_is_refused(core: CoreProcess, key: str) -
 def test_origin_of_the_server_itself_is_welcome(core: CoreProcess, sdk: Sdk) -> None:
     model = sdk.create("Tiny", "deck/tiny-GGUF:Q8_0")
     url = f"ws{core.url[4:]}/model/{model.id}/download/progress"
-    with connect(url, origin=Origin(core.url), proxy=None) as socket:
+    with connect(url, origin=Origin(core.url), proxy=None, open_timeout=WAIT_S) as socket:
         socket.send("anything at all")
         socket.ping().wait()

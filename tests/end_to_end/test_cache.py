@@ -127,7 +127,7 @@ def test_a_check_that_runs_is_called_off_and_the_next_one_runs(api: Any, root: P
 def test_pruning_takes_partials_and_leaves_what_a_download_goes_on_with(
     api: Any, root: Path
 ) -> None:
-    api.call("PATCH", "/deck/settings", {"rate_limit_bytes_per_s": 4_000_000})
+    api.call("PATCH", "/deck/settings", {"rate_limit_bytes_per_s": 1_000_000})
     job = api.post(f"/deck/models/{quote(PADDED, safe='')}/download")["download"]
     api.until(lambda s: s["downloads"][0]["received_bytes"] > 4 << 20)
     api.post(f"/deck/downloads/{job['id']}/pause")

@@ -89,7 +89,8 @@ def test_a_core_ends_in_the_middle_of_a_load_whose_engine_hangs(
     else:
         own_core.process.terminate()
     ends_in_order(own_core)
-    psutil.wait_procs([psutil.Process(engine)] if psutil.pid_exists(engine) else [], timeout=10)
+    alive = [psutil.Process(engine)] if psutil.pid_exists(engine) else []
+    psutil.wait_procs(alive, timeout=PATIENCE_S)
     assert not psutil.pid_exists(engine)
     client.join(PATIENCE_S)
 

@@ -48,6 +48,7 @@ def test_a_full_disk_costs_what_it_cannot_write_and_nothing_else(
     receipt = api.post(f"/deck/instances/{first['id']}/unload")
     assert receipt["process_gone"]
     assert api.ask(OTHER, "Please count") == expected("count")
+    fill(filler)  # what was deleted meanwhile has made room
     api.post("/deck/models", {"name": "mine"}, status=507)
     assert api.model("custom:mine:") is None
     api.post(f"/deck/instances/{second['id']}/unload")

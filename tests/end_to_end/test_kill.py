@@ -44,7 +44,7 @@ def test_no_engine_outlives_a_killed_core(api: Any) -> None:
     instance = api.load(TINY)
     engine = psutil.Process(instance["pid"])
     api.core.kill()
-    psutil.wait_procs([engine], timeout=30)
+    psutil.wait_procs([engine], timeout=60)
     assert not engine.is_running()
     api.core.start()
     assert api.state()["instances"] == []

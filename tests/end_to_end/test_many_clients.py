@@ -22,6 +22,8 @@ from tests.support.process import CoreProcess
 from .conftest import PATIENCE_S, Api
 
 TINY = "deck/tiny-GGUF:F16"
+ENDLESS = 1 << 16
+"""A context that an answer without end does not fill while a test runs."""
 TOPICS = ("count", "json", "llama", "rain")
 
 
@@ -77,8 +79,19 @@ async def live(http: httpx.AsyncClient, holds: Any) -> list[dict[str, Any]]:
             await asyncio.sleep(0.02)
 
 
+async def idle(http: httpx.AsyncClient) -> dict[str, Any]:
+    """The instance, once its engine has nothing to do: it notes later that a client has left."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            instance: dict[str, Any]
+            (instance,) = (await http.get("/deck/state")).json()["instances"]
+            if not instance["requests"] and not instance["running"]:
+                return instance
+            await asyncio.sleep(0.02)
+
+
 async def test_each_gets_its_own_answer_and_cancels_cost_nobody_else(api: Api) -> None:
-    assert api.load(TINY, parallel=4)["parallel"] == 4
+    assert api.load(TINY, parallel=4, context_length=ENDLESS)["parallel"] == 4
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:
@@ -90,16 +103,18 @@ async def test_each_gets_its_own_answer_and_cancels_cost_nobody_else(api: Api) -
         await http.post(f"/deck/requests/{by_name['id']}/cancel", json={})
         (told,), others = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         assert "was cancelled by" in str(told.exception())
-        others.pop().cancel()
+        leaving, staying = others
+        leaving.cancel()
         assert await asyncio.gather(*answers) == [expected(topic) for topic in topics]
+        staying.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         await live(http, lambda found: not found)
-        (instance,) = (await http.get("/deck/state")).json()["instances"]
-        assert (instance["requests"], instance["running"], instance["restarts"]) == (0, 0, 0)
+        instance = await idle(http)
+        assert instance["restarts"] == 0
 
 
 async def test_a_killed_engine_is_told_and_nobody_waits_for_ever(api: Api) -> None:
-    api.load(TINY, parallel=4)
+    api.load(TINY, parallel=4, context_length=ENDLESS)
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:
@@ -121,7 +136,7 @@ async def test_a_killed_engine_is_told_and_nobody_waits_for_ever(api: Api) -> No
 
 
 async def test_a_core_that_stops_ends_all_and_leaves_no_engine(api: Api) -> None:
-    api.load(TINY, parallel=4)
+    api.load(TINY, parallel=4, context_length=ENDLESS)
     async with httpx.AsyncClient(
         base_url=api.core.url, timeout=PATIENCE_S, trust_env=False
     ) as http:
@@ -149,7 +164,8 @@ async def test_a_longer_context_is_loaded_or_refused_and_never_ignored(api: Api)
 
         assert (await ask(512)).json()["message"]["content"] == expected("count")
         task = asyncio.create_task(text_of(http, "loop"))
-        await live(http, lambda found: any(record["state"] == "writing" for record in found))
+        # On a slow machine it has filled its 512 tokens before that is seen.
+        await live(http, lambda found: task.done() or any(r["state"] == "writing" for r in found))
         refused = await ask(1024)
         if refused.status_code != 200:  # the loop had not reached its end at 512 tokens
             assert (refused.status_code, "with 512" in refused.json()["error"]) == (409, True)

@@ -20,7 +20,7 @@ def job(state: Any, key: str) -> Any:
 
 
 def test_order_and_terms_are_changed_while_it_runs_and_survive_a_kill(api: Any) -> None:
-    slow = {"jobs_at_once": 1, "rate_limit_bytes_per_s": 2_000_000}
+    slow = {"jobs_at_once": 1, "rate_limit_bytes_per_s": 1_000_000}
     assert api.call("PATCH", "/deck/settings", slow)["jobs_at_once"] == 1
     big, small, other = (start(api, unique) for unique in (PADDED, TINY, EMBED))
     api.until(lambda s: job(s, big)["received_bytes"] > 1 << 20)

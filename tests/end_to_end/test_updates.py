@@ -66,7 +66,12 @@ def test_newer_files_are_shown_and_fetched_and_the_old_ones_stay(
 
     path = f"/deck/models/{quote(TINY, safe='')}/download"
     assert api.post(path)["download"]["revision"] == NEW
-    api.until(lambda s: any(m["unique"] == TINY and m["revision"] == NEW for m in s["models"]))
+    api.until(
+        lambda s: (
+            any(m["unique"] == TINY and m["revision"] == NEW for m in s["models"])
+            and all(job["state"] == "completed" for job in s["downloads"])
+        )
+    )
     after = api.model(TINY)
     assert (after["update_available"], after["size_bytes"]) == (None, before["size_bytes"] + 1)
     assert revisions(api) == {before["revision"], NEW}

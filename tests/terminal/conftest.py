@@ -25,6 +25,15 @@ from modeldeck.core.demo.hub import DemoHub
 
 PATIENCE_S = 60.0
 """How long something may take to show on the screen before the test fails."""
+PATIENT = """
+import sys
+from modeldeck.tui.dashboard import terminal_driver
+from modeldeck.tui.program import main
+terminal_driver.END_S = 600.0
+sys.exit(main())
+"""
+"""The program, with time to end of itself once its terminal is gone: after less it would be ended
+whatever it does, and a test could not tell one end from the other on a slow machine."""
 PROMPT = "ready$ "
 """Of the shell: when it stands alone on the last line, the command before it is over."""
 
@@ -117,6 +126,12 @@ class Terminal:
     def socket(self) -> Path:
         """Of the tmux server."""
         return self._socket
+
+
+def is_answered(screen: str, answer: str) -> bool:
+    """Whether Chat shows this answer, and it has ended: until then `esc` stops it."""
+    words = " ".join(screen.split())
+    return answer in words and "esc stops" not in words
 
 
 @pytest.fixture

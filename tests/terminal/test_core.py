@@ -18,6 +18,7 @@ from modeldeck.core.demo.hub import DemoHub
 from tests.conftest import PADDED_BYTES
 from tests.support.durable import durable_bytes
 from tests.support.process import CoreProcess
+from tests.terminal.conftest import PATIENCE_S
 
 SLOW = 200_000
 """Bytes a second on each connection: the padded model takes long enough to be seen."""
@@ -37,6 +38,10 @@ def downloading(terminal: Any, own: Path, hub: DemoHub) -> Any:
     terminal.until("0 loaded")
     begin(terminal)
     return terminal
+
+
+HELD = 20_000
+"""Bytes a second where a download must not end by itself, once a part of it is here."""
 
 
 def begin(terminal: Any) -> None:
@@ -69,6 +74,7 @@ def test_leaving_an_idle_core_that_was_started_here_ends_it(
 def test_leaving_during_a_download_leaves_the_core_and_says_so(
     downloading: Any, core_pid: CorePid, hub: DemoHub
 ) -> None:
+    hub.rate_bytes_per_s = HELD
     pid = core_pid()
     downloading.press("q")
     screen = downloading.over()
@@ -78,6 +84,7 @@ def test_leaving_during_a_download_leaves_the_core_and_says_so(
     )
     hub.rate_bytes_per_s = None
     downloading.command("modeldeck")
+    downloading.until("loaded")
     downloading.press("2")
     downloading.until(r"✓ padded.*downloaded")
     assert core_pid() == pid
@@ -130,27 +137,31 @@ def test_a_core_that_was_told_to_end_stays_ended_and_is_found_again(
     terminal.until("BGE Small")
     bright = terminal.styled()
     core.stop()
-    screen = terminal.until("reconnecting, [1-9] s")
+    screen = terminal.until("reconnecting, [0-9]+ s")
     assert "BGE Small" in screen, "the last state stays on the screen"
-    assert terminal.styled().splitlines()[5] != bright.splitlines()[5], "dimmed"
+    terminal.until(lambda _: terminal.styled().splitlines()[5] != bright.splitlines()[5])  # dimmed
     core.start()
-    screen = terminal.until("The core answers again")
-    assert "reconnecting" not in screen
+    terminal.until(lambda s: "The core answers again" in s and "reconnecting" not in s)
+
+
+def attached(terminal: Any, height: int, width: int) -> pexpect.spawn:
+    """A person's client of the tmux server."""
+    words = ["-S", str(terminal.socket), "attach"]
+    return pexpect.spawn(
+        "tmux", words, dimensions=(height, width), encoding="utf-8", timeout=PATIENCE_S
+    )
 
 
 def test_a_detached_session_goes_on(downloading: Any, hub: DemoHub) -> None:
-    with_person = pexpect.spawn(
-        "tmux", ["-S", str(downloading.socket), "attach"], dimensions=(40, 120), encoding="utf-8"
-    )
+    hub.rate_bytes_per_s = HELD
+    with_person = attached(downloading, 40, 120)
     with_person.expect("downloading")
     with_person.send("\x02d")
     with_person.expect("detached")
     with_person.close()
     hub.rate_bytes_per_s = None
     downloading.until(r"✓ padded.*downloaded")
-    again = pexpect.spawn(
-        "tmux", ["-S", str(downloading.socket), "attach"], dimensions=(24, 80), encoding="utf-8"
-    )
+    again = attached(downloading, 24, 80)
     again.expect("downloaded")
     again.close()
     downloading.resize(80, 24)
@@ -163,13 +174,11 @@ def test_a_core_that_cannot_start_is_shown_with_its_last_lines(terminal: Any, ow
     (broken / "httptools.py").write_text("raise RuntimeError('made to fail')\n")
     terminal.open(120, 40, PYTHONPATH=str(broken))
     terminal.command("modeldeck; echo left with $?")
-    screen = terminal.until("made to fail")
-    assert "The core did not start." in screen
-    assert "no core" in screen
+    said = ("made to fail", "The core did not start.", "no core")
+    terminal.until(lambda screen: all(words in screen for words in said))
     (broken / "httptools.py").unlink()
     terminal.press("C-r")
-    screen = terminal.until("0 loaded")
-    assert "made to fail" not in screen
+    terminal.until(lambda screen: "0 loaded" in screen and "made to fail" not in screen)
     terminal.press("q")
     assert "left with 0" in terminal.over()
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sysconfig
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped] # it has no types
 import psutil
@@ -16,10 +15,9 @@ import pytest
 
 from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
+from tests.support.pseudoterminal import hang_up
+from tests.terminal.conftest import PATIENCE_S, PATIENT
 
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
-END_S = 15.0
-"""For the program to end: less than the 20 s after which it is ended whatever it does."""
 LEFT = r"\x1b\[\?1049l"
 """The terminal is given back: the alternate screen is left."""
 
@@ -41,8 +39,9 @@ def on_a_terminal(environ: dict[str, str]) -> Iterator[Open]:
     children: list[pexpect.spawn] = []
 
     def spawn() -> pexpect.spawn:
+        words = ["-c", PATIENT]
         child = pexpect.spawn(
-            PROGRAM, env=environ, dimensions=(24, 80), encoding="utf-8", timeout=60
+            sys.executable, words, env=environ, dimensions=(24, 80), encoding="utf-8", timeout=60
         )
         children.append(child)
         return children[-1]
@@ -56,10 +55,10 @@ def on_a_terminal(environ: dict[str, str]) -> Iterator[Open]:
 
 def ends(child: pexpect.spawn) -> bool:
     """Close the terminal: whether the program ends then."""
-    process = psutil.Process(child.pid)
-    os.close(child.child_fd)
-    child.closed, child.child_fd = True, -1
-    return not psutil.wait_procs([process], timeout=END_S)[1]
+    # Whoever reads its output notes its end, and takes note of it (waitpid).
+    alive = [psutil.Process(child.pid)] if psutil.pid_exists(child.pid) else []
+    hang_up(child)
+    return not psutil.wait_procs(alive, timeout=PATIENCE_S)[1]
 
 
 def test_a_pane_that_is_closed_right_after_ctrl_c_leaves_nothing(on_a_terminal: Open) -> None:
@@ -92,7 +91,7 @@ def test_it_ends_when_it_was_suspended(on_a_terminal: Open) -> None:
     os.kill(child.pid, signal.SIGTSTP)
     child.expect(LEFT)
     process = psutil.Process(child.pid)
-    deadline = time.monotonic() + END_S
+    deadline = time.monotonic() + PATIENCE_S
     while process.status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -67,8 +67,10 @@ def test_a_click_elsewhere_calls_a_question_off(terminal: Any) -> None:
     terminal.until(r"No model is loaded")
     for target in ("BGE Small", "2 Downloads"):
         terminal.press("1", "g")
-        terminal.until(r"▸ ✓ tiny")
-        there = place(terminal.screen(), target)
+        screen = terminal.until(
+            lambda screen, target=target: "▸ ✓ tiny" in screen and target in screen
+        )
+        there = place(screen, target)
         terminal.press("x")
         terminal.until(r"Delete\? .*y delete")
         click(terminal, *there)
@@ -90,7 +92,7 @@ def test_a_click_elsewhere_calls_a_question_off(terminal: Any) -> None:
 @pytest.mark.usefixtures("busy")
 def test_no_key_is_lost_while_the_machine_is_busy(terminal: Any) -> None:
     terminal.open(120, 40)
-    terminal.command("modeldeck demo --rate 0.2; echo left with $?")
+    terminal.command("modeldeck demo --rate 0.1; echo left with $?")
     terminal.until(r"built in: not on this demo's hub")
     for second in ("PageDown", "PageUp") * 10:
         terminal.press("C-p", second)

@@ -7,6 +7,7 @@ that can be made slow, cut, and mended. Nothing of the person's is read or writt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import re
@@ -41,7 +42,7 @@ class SlowLine:
     """A TCP proxy on loopback that delays, limits, cuts and mends."""
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._is_cut = False
@@ -49,6 +50,8 @@ class SlowLine:
         """One way."""
         self.rate_bytes_per_s: float | None = None
         self.carried_bytes = 0
+        self.hold_at: int | None = None
+        """Bytes carried at which it stands still until this is None."""
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=[started], daemon=True)
         self._thread.start()
@@ -71,7 +74,11 @@ class SlowLine:
         if self._is_cut:
             writer.transport.abort()
             return
-        there_reader, there = await asyncio.open_connection("127.0.0.1", self._target)
+        there_reader, there = await asyncio.open_connection("127.0.0.1", self.target)
+        if self._is_cut:  # meanwhile
+            writer.transport.abort()
+            there.transport.abort()
+            return
         self._writers |= {writer, there}
         try:
             await asyncio.gather(self._pump(reader, there), self._pump(there_reader, writer))
@@ -88,6 +95,8 @@ class SlowLine:
         async def deliver() -> None:
             while (item := await queue.get())[1]:
                 due, data = item
+                while self.hold_at is not None and self.carried_bytes >= self.hold_at:  # noqa: ASYNC110 - set from any thread
+                    await asyncio.sleep(0.01)
                 await asyncio.sleep(max(0.0, due - self._loop.time()))
                 if self.rate_bytes_per_s:
                     await asyncio.sleep(len(data) / self.rate_bytes_per_s)
@@ -200,6 +209,7 @@ class Host:
         """Start sshd anew, with further lines of configuration."""
         self._stop()
         self._start(further)
+        self.line.target = self._port
 
     def _start(self, further: str) -> None:
         assert SSHD is not None
@@ -207,33 +217,43 @@ class Host:
         if not host_key.exists():
             keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
             subprocess.run(keygen, check=True)
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self._port: int = free.getsockname()[1]
+        self.public = host_key.with_suffix(".pub").read_text().strip()
         values = " ".join(f'"{name}={value}"' for name, value in self.environ.items())
-        config = self._folder / "sshd_config"
-        config.write_text(
-            f"ListenAddress 127.0.0.1:{self._port}\nHostKey {host_key}\nPidFile none\n"
+        self._config = (
+            f"HostKey {host_key}\nPidFile none\n"
             f"AuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\n"
             "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"SetEnv {values}\n{further}"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._log = (self._folder / "sshd.log").open("ab")
+        while not self._listens():
+            pass
+
+    def _listens(self) -> bool:
+        """Start sshd on a free port: False where another program took the port meanwhile."""
+        assert SSHD is not None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port: int = free.getsockname()[1]
+        config = self._folder / "sshd_config"
+        config.write_text(f"ListenAddress 127.0.0.1:{self._port}\n{self._config}")
+        before = len(self.log) if self._log_file.exists() else 0
+        self._log = self._log_file.open("ab")
         self._sshd = subprocess.Popen(
             [SSHD, "-D", "-e", "-f", str(config)], stderr=self._log, start_new_session=True
         )
         deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), 1).close()
-                break
-            except OSError:
-                assert self._sshd.poll() is None, self.log
-                assert time.monotonic() < deadline, self.log
-                time.sleep(0.02)
-        self.public = host_key.with_suffix(".pub").read_text().strip()
+        # Not by a connection: the one to another program's port would be taken for it.
+        while f"Server listening on 127.0.0.1 port {self._port}" not in self.log[before:]:
+            if self._sshd.poll() is not None:
+                said = self.log[before:]
+                self._log.close()
+                assert "Address already in use" in said, said
+                return False
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        return True
 
     @property
     def calls(self) -> list[str]:
@@ -242,9 +262,13 @@ class Host:
         return [line for line in lines if f" -- {self.name}" in line]
 
     @property
+    def _log_file(self) -> Path:
+        return self._folder / "sshd.log"
+
+    @property
     def log(self) -> str:
         """What sshd said."""
-        return (self._folder / "sshd.log").read_text(errors="replace")
+        return self._log_file.read_text(errors="replace")
 
     @property
     def paths(self) -> Paths:
@@ -261,6 +285,12 @@ class Host:
     def sessions(self) -> list[psutil.Process]:
         """The processes of those who are logged in."""
         return psutil.Process(self._sshd.pid).children()
+
+    def end_sessions(self) -> None:
+        """Kill the processes of those who are logged in; some may be about to end by themselves."""
+        for session in self.sessions:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                session.kill()
 
     def fetch(self, model: str) -> None:
         """Have its core download a model from the hub."""
@@ -287,8 +317,7 @@ class Host:
         self._stop()
 
     def _stop(self) -> None:
-        for session in self.sessions:
-            session.kill()
+        self.end_sessions()
         self._sshd.terminate()
         self._sshd.wait()
         self._log.close()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import sysconfig
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pexpect  # type: ignore[import-untyped] # it has no types
 import psutil
 
+from tests.support.pseudoterminal import hang_up
+from tests.terminal.conftest import PATIENCE_S, PATIENT
+
 if TYPE_CHECKING:
     from tests.terminal.remote.conftest import Machines
 
 WORDS = "open sesame"
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "modeldeck")
-END_S = 15.0
-"""For all to end with its terminal, of itself."""
 
 
 def answer(terminal: Any, words: str) -> None:
@@ -41,9 +40,8 @@ def test_a_passphrase_is_asked_for_before_the_dashboard_and_never_over_it(
     gpu.line.cut()
     terminal.until("reconnecting")
     gpu.line.mend()
-    screen = terminal.until("gpu1 does not let us in without a question")
-    assert "to be asked" in screen
-    assert "1 Catalog" in screen
+    wanted = ("gpu1 does not let us in without a question", "to be asked", "1 Catalog")
+    screen = terminal.until(lambda screen: all(words in screen for words in wanted))
     assert not re.search("Enter passphrase", screen)
     terminal.press("C-r")
     terminal.until(r"Reaching gpu1\.\s+Enter passphrase for key")
@@ -53,9 +51,8 @@ def test_a_passphrase_is_asked_for_before_the_dashboard_and_never_over_it(
     screen = terminal.until(r"(Reaching gpu1\.\s+Enter passphrase[^\n]*\s+){2}")
     assert "1 Catalog" not in screen
     answer(terminal, WORDS)
-    screen = terminal.until("The core answers again")
-    assert "BGE Small" in screen
-    assert "1 Catalog" in screen
+    wanted = ("The core answers again", "BGE Small", "1 Catalog")
+    screen = terminal.until(lambda screen: all(words in screen for words in wanted))
     assert "passphrase" not in screen
     terminal.press("3")
     terminal.until("No model is loaded")
@@ -65,8 +62,9 @@ def test_a_passphrase_is_asked_for_before_the_dashboard_and_never_over_it(
 
 def on_a_terminal() -> pexpect.spawn:
     environ = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    words = ["-c", PATIENT, "@gpu1"]
     return pexpect.spawn(
-        PROGRAM, ["@gpu1"], env=environ, dimensions=(40, 120), encoding="utf-8", timeout=60
+        sys.executable, words, env=environ, dimensions=(40, 120), encoding="utf-8", timeout=60
     )
 
 
@@ -75,9 +73,8 @@ def ends(child: pexpect.spawn) -> bool:
     process = psutil.Process(child.pid)
     all_of_it = [process, *process.children(recursive=True)]
     assert len(all_of_it) > 1, "ssh runs"
-    os.close(child.child_fd)
-    child.closed, child.child_fd = True, -1
-    alive = psutil.wait_procs(all_of_it, timeout=END_S)[1]
+    hang_up(child)
+    alive = psutil.wait_procs(all_of_it, timeout=PATIENCE_S)[1]
     for left in alive:
         left.kill()
     return not alive
@@ -98,8 +95,7 @@ def test_a_terminal_that_goes_while_it_is_lent_to_ssh_ends_both(machines: Machin
     child.expect("Enter passphrase for key")
     child.sendline(WORDS)
     child.expect(r"gpu1 \(ssh")
-    for session in gpu.sessions:
-        session.kill()
+    gpu.end_sessions()
     child.expect("without a question")
     child.sendcontrol("r")
     child.expect("Enter passphrase for key")

@@ -92,6 +92,7 @@ def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub:
     first, second = machines("gpu1", "gpu2", cores=True)
     first.fetch(PADDED)
     asyncio.run(limited(second, 4_000_000))
+    first.line.hold_at = first.line.carried_bytes + PADDED_BYTES * 2 // 3
     with subprocess.Popen(
         [PROGRAM, "copy", PADDED, "@gpu1", "@gpu2"], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
@@ -99,6 +100,7 @@ def test_a_copy_that_broke_off_goes_on_where_it_stopped(machines: Machines, hub:
         asyncio.run(arrived(second, PADDED_BYTES // 3))
         copy.send_signal(signal.SIGINT)
         _, err = copy.communicate()
+    first.line.hold_at = None
     assert copy.returncode == 130
     assert "goes on with it" in err
     asyncio.run(limited(second, None))

@@ -20,6 +20,7 @@ from textual.drivers._writer_thread import MAX_QUEUED_WRITES
 from textual.message import Message
 
 from modeldeck.tui.dashboard.terminal_driver import TerminalDriver, watch
+from tests.support.pseudoterminal import hang_up
 
 
 class Sized(App[None]):
@@ -174,8 +175,7 @@ def test_a_program_whose_loop_hangs_ends_with_its_terminal(tmp_path: Path) -> No
     )
     child = pexpect.spawn(sys.executable, [str(program)], timeout=60, cwd=os.getcwd())
     child.expect("hanging")
-    os.close(child.child_fd)
-    child.closed, child.child_fd = True, -1
+    hang_up(child)
     assert psutil.Process(child.pid).wait(60) == 128 + signal.SIGHUP
 
 
