@@ -21,6 +21,7 @@ from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import Conflict, DeckError, Forbidden, StorageFailed
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.database import Database
+from tests.core.api.conftest import PATIENCE_S
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -98,7 +99,7 @@ async def ask(
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     lines = [f"{line} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *headers]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()
