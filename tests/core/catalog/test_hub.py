@@ -33,7 +33,7 @@ async def make(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Maker]:
     made: list[HubClient] = []
 
     def maker(token: str | None = None, url: str = hub.url) -> HubClient:
-        made.append(HubClient(url, lambda: token, tmp_path / "cache", timeout_s=5))
+        made.append(HubClient(url, lambda: token, tmp_path / "cache", timeout_s=60))
         return made[-1]
 
     yield maker
@@ -231,7 +231,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index = folder / safetensors.INDEX
     there = mlx_folder.read_folder(folder)
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         found = await read_mlx(client, "deck/big-mlx")
         assert (found.config, found.weights_bytes) == (there.config, there.weights_bytes)
         assert not [exchange for exchange in hub.log if exchange.origin == "storage"]
@@ -241,7 +241,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index.write_text(json.dumps(document))
     repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         assert await read_mlx(client, "deck/big-mlx") == there, "the headers tell better"
         await client.close()
 
@@ -255,7 +255,7 @@ async def test_the_index_of_another_model_on_the_hub_is_not_believed(tmp_path: P
     (folder / safetensors.INDEX).write_text(json.dumps(index))
     repo = demo_repo("deck/quant-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         assert await read_mlx(client, "deck/quant-mlx") == there
         await client.close()
 
@@ -276,7 +276,7 @@ async def test_a_configuration_with_code_on_the_hub_is_refused(
     (folder / file).write_text(json.dumps(document))
     repo = demo_repo("deck/code-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         with pytest.raises(Forbidden, match="Python code"):
             await read_mlx(client, "deck/code-mlx")
         with pytest.raises(Corrupt, match="no MLX model"):
