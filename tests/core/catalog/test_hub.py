@@ -23,6 +23,7 @@ from modeldeck.core.errors import (
 )
 from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 from modeldeck.core.schema import RepoFile
+from tests.support.stream_server import serving
 
 Maker = Callable[..., HubClient]
 
@@ -184,8 +185,7 @@ async def test_what_is_no_hub_is_said_to_be_none(make: Maker) -> None:
         writer.write(head + body)
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         client = make(url=f"http://127.0.0.1:{port}")
         questions: list[Awaitable[object]] = [client.search("tiny"), client.repository("a/b")]
         for question in questions:
@@ -383,8 +383,7 @@ async def test_redirects_that_lead_nowhere_end(make: Maker, location: bytes, sai
         writer.write(b"Location: " + location + b"\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         client = make(url=f"http://127.0.0.1:{port}")
         file = RepoFile(path="x.gguf", size_bytes=1000, blob="0" * 64, lfs=True)
         with pytest.raises(HubUnavailable, match=said):

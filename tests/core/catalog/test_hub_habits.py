@@ -22,6 +22,7 @@ from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, Not
 from modeldeck.core.formats import gguf_parser
 from modeldeck.core.schema import RepoFile
 from tests.support.absurd_headers import gguf_of, large_table, many_arrays
+from tests.support.stream_server import serving
 
 SEARCH = "/api/models"
 TINY = "deck/tiny-GGUF"
@@ -187,8 +188,7 @@ async def test_an_answer_that_drips_ends(tmp_path: Path) -> None:
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         client = HubClient(f"http://127.0.0.1:{port}", lambda: None, tmp_path / "c", timeout_s=0.3)
         with pytest.raises(HubUnavailable, match="whole answer within"):
             await client.repository(TINY)

@@ -15,6 +15,7 @@ import pytest
 
 from modeldeck.core.network.transport import ConnectionPool
 from modeldeck.core.schema import Download
+from tests.support.stream_server import serving
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -156,12 +157,8 @@ async def answering(answer: bytes, ask: Callable[[str], Awaitable[None]]) -> Non
         writer.write(answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        await ask(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with serving(serve) as port:
+        await ask(f"http://127.0.0.1:{port}/")
 
 
 @pytest.mark.parametrize(("answer", "content"), ANSWERS)

@@ -19,6 +19,7 @@ from modeldeck.core.errors import (
     ServerUnavailable,
 )
 from tests.support.files import FileServer
+from tests.support.stream_server import serving
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 40
 HERE = ("127.0.0.1",)
@@ -109,8 +110,8 @@ async def test_a_server_that_drips_is_given_up(source: DownloadSource) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png?key=planted"
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}/a.png?key=planted"
         with pytest.raises(ServerUnavailable, match="did not answer in full") as refused:
             await source.fetch(url, 100, 0.2)
         assert "planted" not in str(refused.value)

@@ -24,6 +24,7 @@ from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from modeldeck.core.network.address_policy import next_hop, origin
 from modeldeck.core.schema import RepoFile
+from tests.support.stream_server import serving
 
 BLOB = "a" * 64
 PLACE = FileLocation(
@@ -249,8 +250,8 @@ async def test_a_header_that_cannot_be_sent_is_quoted_by_no_error(
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}"
         source = DownloadSource(url, lambda: token, 60)
         hub = HubClient(url, lambda: token, tmp_path, timeout_s=60)
         for question in (hops(source, (0, 100)), hub.search("x"), hub.repository("a/b")):

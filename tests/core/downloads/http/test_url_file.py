@@ -32,6 +32,7 @@ from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
 from tests.support.files import FileServer
 from tests.support.hashes import verify
+from tests.support.stream_server import serving
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -358,8 +359,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         writer.close()
 
     monkeypatch.setattr("modeldeck.core.downloads.http.source.LOOK_S", 0.2)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         source = DownloadSource("https://hub.example", lambda: None, 60)
         secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
         for question in (source.look(secret), source.read(secret, 0, 10)):
