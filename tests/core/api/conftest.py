@@ -105,7 +105,9 @@ class Served:
         """
         with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as plug:
             plug.settimeout(PATIENCE_S)
-            plug.connect(self.addresses.socket if unix else ("127.0.0.1", self.addresses.port))
+            address = self.addresses.socket if unix else ("127.0.0.1", self.addresses.port)
+            assert address
+            plug.connect(address)
             plug.setblocking(False)
             sent = plug.send(first) if first else 0
             reader, writer = await asyncio.open_connection(sock=plug.dup())

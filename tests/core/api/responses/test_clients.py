@@ -309,12 +309,12 @@ async def test_a_conversation_is_kept_and_gone_on_from(client: AsyncOpenAI) -> N
     assert gone.value.code == "conversation_not_found"
 
 
-async def why_refused(client: AsyncOpenAI, *, stream: bool) -> str | None:
+async def why_refused(client: AsyncOpenAI, *, stream: bool) -> str:
     """The code of the refusal of too long an input; of a late one, the stream has it."""
     try:
         answer: Any = await client.responses.create(**ASK, input="count " * 9000, stream=stream)
     except openai.BadRequestError as error:
-        return error.code
+        return str(error.code)
     assert stream, "it was answered"
     last = [event async for event in answer][-1]
     return str(last.response.error.code)
