@@ -164,7 +164,7 @@ POINTS = [
     ("Cache prepare 1", "before", True),
     ("Cache prepare 1", "after", True),
     ("Partial write 1", "before", True),
-    ("Partial write 9", "after", True),
+    ("Partial write 3", "after", True),
     ("Partial hash 1", "after", True),
     ("Partial sync 2", "before", True),
     ("Partial sync 2", "after", True),
