@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx._config
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -37,6 +38,9 @@ _BANISHED = (
 )
 """What the person at this machine may have set, and no test may depend on."""
 
+PATIENCE_S = 60.0
+"""Seconds that clients of the tests wait for an answer, where a test says nothing else."""
+
 _BUILT: dict[Path, tuple[DemoRepo, ...]] = {}
 """The demo repositories by their folder."""
 
@@ -56,6 +60,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault("PIP_PROXY", os.environ[name])  # pip still needs it
     for name in (*_BANISHED, *(name for name in os.environ if name.startswith("MODELDECK_"))):
         os.environ.pop(name, None)
+    # Their own 5 and 10 s are soon over on a machine under load.
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE_S)
+    vars(httpx._config.DEFAULT_TIMEOUT_CONFIG).update(limits)
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        os.environ[name] = str(round(PATIENCE_S))
     # Every worker would rewrite every assert, and every core and engine compile our sources anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False

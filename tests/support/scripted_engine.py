@@ -49,6 +49,13 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
+def hold_loads(folder: Path) -> Path:
+    """Let no engine of `install` load a model while the file exists that this makes."""
+    held = folder / "loads are held"
+    held.touch()
+    return held
+
+
 @dataclass
 class Script:
     """A running request, and what is left of its script."""
@@ -149,6 +156,9 @@ class ScriptedEngine:
             case messages.LoadModel():
                 assert self.loaded is None, "a second model"
                 assert command.turn_s > 0
+                held = Path(str(sys.modules["sitecustomize"].__file__)).with_name("loads are held")
+                while held.exists():
+                    time.sleep(0.01)
                 self.parallel = command.options.parallel or PARALLEL
                 self.loaded = messages.ModelLoaded(
                     id=command.id,

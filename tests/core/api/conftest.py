@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from modeldeck.core.config.config import Api
 from modeldeck.core.config.paths import Paths, locate
 from tests.core.api.responses.scripted import ScriptedDeck
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 """Before a test gives a thing up; nothing waits that long when it works."""
 
 
@@ -97,19 +98,26 @@ class Served:
     addresses: Addresses
     clients: list[RawClient] = field(default_factory=list)
 
-    async def connect(self, *, unix: bool = False) -> RawClient:
-        if unix:
-            assert self.addresses.socket
-            reader, writer = await asyncio.open_unix_connection(self.addresses.socket)
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.addresses.port)
+    async def connect(self, first: bytes = b"", *, unix: bool = False) -> RawClient:
+        """A new connection; `first` lies there before the server accepts it.
+
+        So no time limit of the server runs out before a client that is slow itself has sent it.
+        """
+        with socket.socket(socket.AF_UNIX if unix else socket.AF_INET) as plug:
+            plug.settimeout(PATIENCE_S)
+            address = self.addresses.socket if unix else ("127.0.0.1", self.addresses.port)
+            assert address
+            plug.connect(address)
+            plug.setblocking(False)
+            sent = plug.send(first) if first else 0
+            reader, writer = await asyncio.open_connection(sock=plug.dup())
         client = RawClient(reader, writer)
         self.clients.append(client)
+        await client.send(first[sent:])
         return client
 
     async def ask(self, data: bytes, *, unix: bool = False) -> Answer:
-        client = await self.connect(unix=unix)
-        await client.send(data)
+        client = await self.connect(data, unix=unix)
         return await client.answer(head_only=data.startswith(b"HEAD"))
 
 
@@ -172,7 +180,7 @@ async def start(serve: Serve) -> AsyncIterator[Start]:
     ) -> tuple[ScriptedDeck, httpx.AsyncClient]:
         deck = ScriptedDeck(*answers, answerer=answerer)
         served = await serve(deck=deck, **settings)
-        client = httpx.AsyncClient(base_url=f"{served.addresses.url}/v1", timeout=20)
+        client = httpx.AsyncClient(base_url=f"{served.addresses.url}/v1", timeout=PATIENCE_S)
         open_.append((deck, client))
         return deck, client
 

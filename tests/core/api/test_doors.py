@@ -15,12 +15,15 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from modeldeck.core.api.http import connection
+from modeldeck.core.api.http.access import remaining_s
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, WebSocket, json_response
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.errors import Conflict, DeckError, Forbidden, StorageFailed
 from modeldeck.core.storage.api_tokens import ApiTokens
 from modeldeck.core.storage.database import Database
+from tests.core.api.conftest import PATIENCE_S
 
 Serve = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -98,7 +101,7 @@ async def ask(
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     lines = [f"{line} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *headers]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()
@@ -168,7 +171,9 @@ async def test_on_a_shared_machine_loopback_asks_for_one_too(serve: Serve, deck:
     assert (await served.ask(plain, unix=True)).status == 200
 
 
-async def test_a_socket_ends_with_its_token(serve: Serve, deck: Any) -> None:
+async def test_a_socket_ends_with_its_token(
+    serve: Serve, deck: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = (await deck.tokens.create("kept", ["read"])).secret
     gone = (await deck.tokens.create("gone", ["read"])).secret
     url = f"ws://127.0.0.1:{outside(await serve(ROUTES, deck=deck, **BEYOND))}/feed"
@@ -183,7 +188,9 @@ async def test_a_socket_ends_with_its_token(serve: Serve, deck: Any) -> None:
         await deck.tokens.revoke("gone")
         with pytest.raises(ConnectionClosed):
             await socket.recv()
-        short = (await deck.tokens.create("short", ["read"], 3)).secret
+        # Valid for an hour, so that it opens a socket however slow this machine is.
+        short = (await deck.tokens.create("short", ["read"], 3600)).secret
+        monkeypatch.setattr(connection, "remaining_s", lambda token: soon(remaining_s(token)))
         async with opened(short) as short_socket:
             with pytest.raises(ConnectionClosed) as ended:
                 await short_socket.recv()
@@ -192,9 +199,14 @@ async def test_a_socket_ends_with_its_token(serve: Serve, deck: Any) -> None:
         await (await kept_socket.ping())
 
 
+def soon(left_s: float | None) -> float | None:
+    """What is left of an hour, half a second after its beginning."""
+    return None if left_s is None else left_s - 3599.5
+
+
 async def test_who_asks_too_often_is_told_when_to_come_back(serve: Serve, deck: Any) -> None:
     secret = (await deck.tokens.create("a", ["read"])).secret
-    served = await serve(ROUTES, deck=deck, requests_burst=3, requests_per_s=1, **BEYOND)
+    served = await serve(ROUTES, deck=deck, requests_burst=3, requests_per_s=0.01, **BEYOND)
     answers = [await ask(outside(served), "GET /who", bearer(secret)) for _ in range(5)]
     assert [answer[0] for answer in answers][:3] == [200, 200, 200]
     refused = [answer for answer in answers if answer[0] == 429]

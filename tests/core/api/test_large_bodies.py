@@ -15,6 +15,7 @@ from modeldeck.core.api.http import json_body
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, json_response
 from modeldeck.core.api.http.router import Route
+from tests.core.api.conftest import PATIENCE_S
 
 Serve = Callable[..., Any]
 MIB = 1 << 20
@@ -95,7 +96,7 @@ async def test_a_large_body_is_decoded_in_a_thread_and_let_go(
     client = await served.connect()
     data = body(2 * MIB)
     await client.send(post("/slow", len(data)) + data)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await begun.wait()
     (connection,) = served.listener._server.connections
     assert (kept[0].body, len(connection._current.body)) == (b"", 0)
@@ -133,7 +134,7 @@ async def test_bodies_in_work_count_for_the_bound_of_all(serve: Serve) -> None:
     data = body(2 * MIB)
     first = await served.connect()
     await first.send(post("/v1/messages", len(data)) + data)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await begun.wait()
     refused = await served.ask(post("/v1/messages", len(data)) + data)
     kind = msgspec.json.decode(refused.body)["error"]["type"]

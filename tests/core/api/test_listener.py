@@ -215,7 +215,7 @@ async def test_stopping_lets_a_running_request_finish(serve: Serve) -> None:
         await go.wait()
         return json_response("done")
 
-    served = await serve((route(slow),))
+    served = await serve((route(slow),), limits=ConnectionLimits(grace_s=60))
     busy, idle = await served.connect(), await served.connect()
     await busy.send(ASK)
     await begun.wait()

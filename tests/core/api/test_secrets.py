@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,9 +68,10 @@ def test_no_secret_is_told(core: CoreProcess, home: Path) -> None:
         answers.append(loaded)
 
         for process in psutil.Process(core.process.pid).children(recursive=True):
-            started_with = [*process.cmdline(), *process.environ().values()]
-            assert not any(secret in text for text in started_with)
-            assert not any(secret in text or HUB_TOKEN in text for text in process.cmdline())
+            with suppress(psutil.NoSuchProcess):  # some look at the machine, and end
+                words, environ = process.cmdline(), process.environ().values()
+                assert not any(secret in text for text in (*words, *environ))
+                assert not any(secret in text or HUB_TOKEN in text for text in words)
         told = ("/deck/state", "/deck/log?limit=5000", "/deck/audit", "/metrics", "/openapi.json")
         answers += [http.get(path) for path in told]
     everything = core.stderr + "".join(
@@ -82,6 +84,9 @@ def test_no_secret_is_told(core: CoreProcess, home: Path) -> None:
     files = [path for path in home.rglob("*") if path.is_file()]
     assert any(path.name == "modeldeck.sqlite3" for path in files)
     for path in files:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # it was replaced by another
+            continue
         assert secret.encode() not in content, path
         assert HUB_TOKEN.encode() not in content, path

@@ -23,6 +23,7 @@ from modeldeck.core.errors import (
 )
 from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 from modeldeck.core.schema import RepoFile
+from tests.support.stream_server import serving
 
 Maker = Callable[..., HubClient]
 
@@ -33,7 +34,7 @@ async def make(hub: DemoHub, tmp_path: Path) -> AsyncIterator[Maker]:
     made: list[HubClient] = []
 
     def maker(token: str | None = None, url: str = hub.url) -> HubClient:
-        made.append(HubClient(url, lambda: token, tmp_path / "cache", timeout_s=5))
+        made.append(HubClient(url, lambda: token, tmp_path / "cache", timeout_s=60))
         return made[-1]
 
     yield maker
@@ -184,8 +185,7 @@ async def test_what_is_no_hub_is_said_to_be_none(make: Maker) -> None:
         writer.write(head + body)
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         client = make(url=f"http://127.0.0.1:{port}")
         questions: list[Awaitable[object]] = [client.search("tiny"), client.repository("a/b")]
         for question in questions:
@@ -231,7 +231,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index = folder / safetensors.INDEX
     there = mlx_folder.read_folder(folder)
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         found = await read_mlx(client, "deck/big-mlx")
         assert (found.config, found.weights_bytes) == (there.config, there.weights_bytes)
         assert not [exchange for exchange in hub.log if exchange.origin == "storage"]
@@ -241,7 +241,7 @@ async def test_the_index_of_a_split_mlx_model_tells_the_size_of_its_weights(
     index.write_text(json.dumps(document))
     repo = demo_repo("deck/big-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         assert await read_mlx(client, "deck/big-mlx") == there, "the headers tell better"
         await client.close()
 
@@ -255,7 +255,7 @@ async def test_the_index_of_another_model_on_the_hub_is_not_believed(tmp_path: P
     (folder / safetensors.INDEX).write_text(json.dumps(index))
     repo = demo_repo("deck/quant-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         assert await read_mlx(client, "deck/quant-mlx") == there
         await client.close()
 
@@ -276,7 +276,7 @@ async def test_a_configuration_with_code_on_the_hub_is_refused(
     (folder / file).write_text(json.dumps(document))
     repo = demo_repo("deck/code-mlx", folder, tags=("mlx",), library_name="mlx")
     with DemoHub.in_thread((repo,)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         with pytest.raises(Forbidden, match="Python code"):
             await read_mlx(client, "deck/code-mlx")
         with pytest.raises(Corrupt, match="no MLX model"):
@@ -383,8 +383,7 @@ async def test_redirects_that_lead_nowhere_end(make: Maker, location: bytes, sai
         writer.write(b"Location: " + location + b"\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         client = make(url=f"http://127.0.0.1:{port}")
         file = RepoFile(path="x.gguf", size_bytes=1000, blob="0" * 64, lfs=True)
         with pytest.raises(HubUnavailable, match=said):

@@ -22,6 +22,7 @@ from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, Not
 from modeldeck.core.formats import gguf_parser
 from modeldeck.core.schema import RepoFile
 from tests.support.absurd_headers import gguf_of, large_table, many_arrays
+from tests.support.stream_server import serving
 
 SEARCH = "/api/models"
 TINY = "deck/tiny-GGUF"
@@ -29,7 +30,7 @@ TINY = "deck/tiny-GGUF"
 
 @pytest.fixture
 async def client(hub: DemoHub, tmp_path: Path) -> AsyncIterator[HubClient]:
-    made = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=5)
+    made = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
     yield made
     await made.close()
 
@@ -187,9 +188,8 @@ async def test_an_answer_that_drips_ends(tmp_path: Path) -> None:
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        client = HubClient(f"http://127.0.0.1:{port}", lambda: None, tmp_path / "c", timeout_s=0.1)
+    async with serving(serve) as port:
+        client = HubClient(f"http://127.0.0.1:{port}", lambda: None, tmp_path / "c", timeout_s=0.3)
         with pytest.raises(HubUnavailable, match="whole answer within"):
             await client.repository(TINY)
         await client.close()
@@ -229,7 +229,7 @@ async def test_offline_asks_nothing_and_answers_from_what_was_kept(
     header = await client.read_header(TINY, before.revision, first.files[0])
     hub.clear_log()
     monkeypatch.setenv(name, "1")
-    other = HubClient(hub.url + "/", lambda: None, tmp_path / "other", timeout_s=5)
+    other = HubClient(hub.url + "/", lambda: None, tmp_path / "other", timeout_s=60)
     for error in await every(other):
         assert isinstance(error, HubUnavailable)
         assert f"{name} is set" in error.message
@@ -244,7 +244,7 @@ async def test_a_token_with_a_byte_order_mark_is_sent_without_it(
     hub: DemoHub, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_bytes(("\ufeff" + TOKEN).encode())
-    client = HubClient(hub.url, lambda: stored(tmp_path, {}), tmp_path / "cache", timeout_s=5)
+    client = HubClient(hub.url, lambda: stored(tmp_path, {}), tmp_path / "cache", timeout_s=60)
     found = await client.repository("deck/gated-GGUF")
     await client.read_header(found.repo, found.revision, found.variants[0].files[0])
     (tmp_path / "token").write_bytes(("\u200b" + TOKEN).encode())
@@ -272,7 +272,7 @@ async def test_parts_that_come_compressed_are_asked_for_whole(
     folder = await read_mlx(client)
     hub.compressed = "f"
     hub.clear_log()
-    other = HubClient(hub.url, lambda: None, tmp_path / "other", timeout_s=5)
+    other = HubClient(hub.url, lambda: None, tmp_path / "other", timeout_s=60)
     assert await read(other, TINY) == plain
     hub.compressed = ".json"
     assert await read_mlx(other) == folder
@@ -300,7 +300,7 @@ async def test_absurd_headers_hold_up_neither_the_loop_nor_the_memory(
     folder.mkdir()
     write(folder)
     with DemoHub.in_thread((demo_repo("deck/odd-mlx", folder, tags=("mlx",)),)) as hub:
-        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=20)
+        client = HubClient(hub.url, lambda: None, tmp_path / "cache", timeout_s=60)
         found = await client.repository("deck/odd-mlx")
         began = time.thread_time()
         (variant,) = found.variants

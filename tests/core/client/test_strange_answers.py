@@ -27,6 +27,7 @@ from modeldeck.core.errors import (
     Unauthorized,
 )
 from modeldeck.core.schema import GenerateRequest, Message
+from tests.support.stream_server import serving
 
 
 def _question(text: str) -> GenerateRequest:
@@ -54,17 +55,12 @@ def answering(request: pytest.FixtureRequest) -> Answering:
             await writer.wait_closed()
 
         if request.param == "url":
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
-            async with server, Client(url=f"http://127.0.0.1:{port}") as client:
+            async with serving(serve) as port, Client(url=f"http://127.0.0.1:{port}") as client:
                 yield client
             return
         with TemporaryDirectory() as folder:
             socket = Path(folder) / "core.sock"
-            async with (
-                await asyncio.start_unix_server(serve, socket),
-                Client(socket=socket) as client,
-            ):
+            async with serving(serve, socket), Client(socket=socket) as client:
                 yield client
 
     return answering
@@ -238,9 +234,10 @@ async def test_the_token_is_not_sent_where_an_answer_leads() -> None:
         writer.write(b"HTTP/1.1 302 Found\r\n" + where + b"Content-Length: 0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, Client(url=f"http://127.0.0.1:{port}", token="deck_secret") as client:
+    async with (
+        serving(serve) as port,
+        Client(url=f"http://127.0.0.1:{port}", token="deck_secret") as client,
+    ):
         with pytest.raises(DeckError, match="refuses the feed with status 302") as raised:
             await client.feed.until(lambda _: True)
     assert len(heads) == 1

@@ -13,6 +13,7 @@ import pytest
 from modeldeck.core.client import unix_transport
 from modeldeck.core.client.transport import AnswerTimeout, TransportFailed
 from modeldeck.core.client.unix_transport import MAX_IDLE, UnixTransport
+from tests.support import stream_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -30,7 +31,7 @@ async def serving(serve: Serve) -> AsyncIterator[UnixTransport]:
 
     with TemporaryDirectory() as folder:
         socket = Path(folder) / "core.sock"
-        async with await asyncio.start_unix_server(handle, socket):
+        async with stream_server.serving(handle, socket):
             transport = UnixTransport(socket, {"X-Test": "1"})
             try:
                 yield transport
@@ -40,7 +41,7 @@ async def serving(serve: Serve) -> AsyncIterator[UnixTransport]:
 
 async def ask(transport: UnixTransport, content: bytes | None = None) -> bytes:
     method = "GET" if content is None else "POST"
-    async with transport.stream(method, "/path?x=1", content, 5.0) as response:
+    async with transport.stream(method, "/path?x=1", content, 60.0) as response:
         assert (response.status, response.reason) == (200, "OK")
         return b"".join([piece async for piece in response.body])
 
@@ -121,7 +122,7 @@ async def test_a_connection_whose_answer_was_left_is_not_used_again() -> None:
 
     ended = asyncio.Event()
     async with serving(serve) as transport:
-        async with transport.stream("GET", "/", None, 5.0) as response:
+        async with transport.stream("GET", "/", None, 60.0) as response:
             assert await anext(response.body) == b"half"
         assert transport._idle == []
         await ended.wait()  # the core hears at once that nothing more is read

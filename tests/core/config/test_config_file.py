@@ -279,7 +279,7 @@ def test_settings_that_several_processes_change_are_all_kept(tmp_path: Path) -> 
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
     for program in programs:
-        program.communicate("go\n", timeout=60)
+        program.communicate("go\n", timeout=150)
         assert program.returncode == 0
     settings, _ = load(path, {})
     assert (settings.downloads.connections, settings.downloads.retries) == (20, 20)

@@ -23,7 +23,7 @@ from modeldeck.core.storage.database import Database
 
 SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0.02)
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 SOCKETS_BYTES = 4 << 20
 """What the sockets of a few connections hold."""
@@ -96,6 +96,17 @@ class Rig:
     def files(self, repo: str, suffix: str = ".gguf") -> tuple[RepoFile, ...]:
         """The files of a repository whose names end so."""
         return tuple(f for f in self.repo(repo)[1] if f.path.endswith(suffix))
+
+    def hold(self) -> None:
+        """Let every answer for a model stop after 2 MiB, until `let_go`: none can be completed.
+
+        A slow rate would be no hold: a machine under load may take longer than any download.
+        """
+        self.hub.faults.stall(2 << 20, times=1000, path=".gguf")
+
+    def let_go(self) -> None:
+        """Send on what `hold` stopped."""
+        self.hub.faults.clear()
 
     async def start(self, repo: str, files: Sequence[RepoFile] = (), label: str = "") -> Download:
         """Start to download files of a repository: its GGUF files, unless others are given."""

@@ -9,7 +9,7 @@ import pytest
 from modeldeck.core.errors import (
     NotEnoughDisk,
 )
-from tests.core.downloads.test_queue import PADDED, SLOW, TINY, is_moving
+from tests.core.downloads.test_queue import PADDED, TINY, is_moving
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -25,7 +25,7 @@ async def test_not_enough_disk_is_said_before_the_first_byte(rig: Rig) -> None:
 
 
 async def test_room_is_promised_to_one_job_only(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     small = sum(file.size_bytes for file in rig.files(TINY))
     rig.disk = sum(file.size_bytes for file in rig.files(PADDED)) + small // 2
     job = await rig.start(PADDED)
@@ -35,13 +35,14 @@ async def test_room_is_promised_to_one_job_only(rig: Rig) -> None:
     with pytest.raises(NotEnoughDisk):
         await rig.start(TINY)
     await rig.downloads.cancel(job.id)
+    rig.let_go()
     assert (await rig.ended((await rig.start(TINY)).id)).state == "completed"
 
 
 async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None:
     await rig.reopen(disk_floor_bytes=1 << 30)
     rig.free = 10 << 30
-    rig.downloads.set_limit(8_000_000)
+    rig.downloads.set_limit(2_000_000)
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     rig.free = 1 << 20
@@ -64,7 +65,7 @@ async def test_running_out_of_disk_pauses_with_everything_kept(rig: Rig) -> None
 async def test_a_job_that_waits_for_room_can_be_held_and_waits_over_a_restart(rig: Rig) -> None:
     await rig.reopen(disk_floor_bytes=1 << 30)
     rig.free = 10 << 30
-    rig.downloads.set_limit(8_000_000)
+    rig.downloads.set_limit(2_000_000)
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     rig.free = 1 << 20

@@ -92,12 +92,12 @@ async def test_a_lock_that_another_program_holds_is_waited_for(rig: Rig) -> None
 
 
 async def test_a_partial_that_another_program_pruned_is_fetched_anew(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = 8_000_000
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     await rig.downloads.pause(job.id)
     rig.cache.partial(PADDED, rig.files(PADDED)[0].blob).unlink()
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     await rig.downloads.resume(job.id)
     assert (await rig.ended(job.id)).state == "completed"
     assert [start for start, _ in rig.fetched("padded-F16.gguf")].count(0) == 2

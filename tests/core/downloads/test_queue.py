@@ -26,8 +26,6 @@ PADDED = "deck/padded-GGUF"
 TINY = "deck/tiny-GGUF"
 MLX = "deck/tiny-mlx"
 FAST = 50_000_000
-SLOW = 2_000_000
-"""Bytes per second at which the padded model takes a quarter of a minute."""
 
 
 def is_moving(job: Download) -> bool:
@@ -99,7 +97,7 @@ async def test_nothing_is_visible_before_all_of_it_is_verified(rig: Rig) -> None
 
 
 async def test_cancel_keeps_what_arrived_and_the_next_start_goes_on_from_there(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = 8_000_000
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     canceled = await rig.downloads.cancel(job.id)
@@ -109,7 +107,7 @@ async def test_cancel_keeps_what_arrived_and_the_next_start_goes_on_from_there(r
     partial = rig.cache.partial(PADDED, rig.files(PADDED)[0].blob).stat()
     assert partial.st_size >= kept
     assert partial.st_blocks * 512 < kept + (1 << 20), "room for the rest was given back"
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     again = await rig.start(PADDED)
     assert (again.id, again.received_bytes) == (job.id, kept)
     assert (await rig.ended(job.id)).state == "completed"
@@ -119,7 +117,7 @@ async def test_cancel_keeps_what_arrived_and_the_next_start_goes_on_from_there(r
 
 
 async def test_cancel_with_discard_leaves_no_file_behind(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     canceled = await rig.downloads.cancel(job.id, discard=True)
@@ -128,7 +126,7 @@ async def test_cancel_with_discard_leaves_no_file_behind(rig: Rig) -> None:
 
 
 async def test_cancel_stops_a_transfer_that_hangs(rig: Rig) -> None:
-    rig.hub.faults.stall(2 << 20)
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     assert (await rig.downloads.cancel(job.id)).state == "canceled"
@@ -144,13 +142,13 @@ async def test_a_completed_job_stays_completed(rig: Rig) -> None:
 
 
 async def test_pause_and_resume(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     paused = await rig.downloads.pause(job.id)
     assert (paused.state, paused.rate_bytes_per_s) == ("paused", None)
     assert (await rig.downloads.pause(job.id)).state == "paused"
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     rig.hub.clear_log()
     assert (await rig.downloads.resume(job.id)).state == "queued"
     assert (await rig.ended(job.id)).state == "completed"
@@ -174,21 +172,22 @@ async def test_content_that_two_jobs_want_is_fetched_once(rig: Rig) -> None:
 
 
 async def test_discarding_one_job_leaves_another_what_it_needs(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     first, second = [await rig.start(PADDED, label=label) for label in ("A", "B")]
     await rig.until(first.id, is_moving)
     await rig.downloads.cancel(first.id, discard=True)
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     assert (await rig.ended(second.id)).state == "completed"
     assert [start for start, _ in rig.fetched("padded-F16.gguf")].count(0) == 1
 
 
 async def test_so_many_jobs_at_once_and_the_others_in_their_order(rig: Rig) -> None:
     await rig.reopen(jobs_at_once=1)
-    rig.hub.rate_bytes_per_s = FAST
+    rig.hold()
     repos = [PADDED, TINY, "deck/tiny-embed-GGUF"]
     jobs = [await rig.start(repo) for repo in repos]
     assert [rig.downloads.jobs[job.id].state for job in jobs][1:] == ["queued", "queued"]
+    rig.let_go()
     for job in jobs:
         assert (await rig.ended(job.id)).state == "completed"
     began = [change.id for change in rig.changes if change.state == "downloading"]
@@ -197,14 +196,14 @@ async def test_so_many_jobs_at_once_and_the_others_in_their_order(rig: Rig) -> N
 
 async def test_a_job_that_is_moved_first_runs_in_place_of_another(rig: Rig) -> None:
     await rig.reopen(jobs_at_once=1)
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     big = await rig.start(PADDED)
     await rig.until(big.id, is_moving)
     small = await rig.start(TINY)
     assert (await rig.downloads.move(small.id, "first")).position < big.position
     kept = rig.downloads.jobs[big.id]
     assert (kept.state, kept.rate_bytes_per_s) == ("queued", None)
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     assert (await rig.ended(small.id)).state == "completed"
     assert rig.changes[-1].state != "completed" or rig.changes[-1].id == small.id
     assert (await rig.ended(big.id)).state == "completed"
@@ -214,14 +213,14 @@ async def test_a_job_that_is_moved_first_runs_in_place_of_another(rig: Rig) -> N
 
 async def test_the_order_survives_a_restart(rig: Rig) -> None:
     await rig.reopen(jobs_at_once=1)
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     jobs = [await rig.start(repo) for repo in (PADDED, TINY, "deck/tiny-embed-GGUF")]
     await rig.downloads.move(jobs[2].id, "up")
     await rig.downloads.move(jobs[0].id, "down")
     wanted = [jobs[2].id, jobs[0].id, jobs[1].id]
     await rig.close()
     rig.changes.clear()
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     await rig.open()
     for job in jobs:
         assert (await rig.ended(job.id)).state == "completed"
@@ -232,11 +231,11 @@ async def test_the_order_survives_a_restart(rig: Rig) -> None:
 
 
 async def test_what_a_running_job_was_told_is_kept_when_it_ends(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     first, second = [await rig.start(PADDED, label=label) for label in ("A", "B")]
     await rig.until(first.id, is_moving)
     await rig.downloads.move(first.id, "last")
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     assert (await rig.ended(first.id)).position > second.position
     await rig.ended(second.id)
     await rig.reopen()
@@ -244,7 +243,7 @@ async def test_what_a_running_job_was_told_is_kept_when_it_ends(rig: Rig) -> Non
 
 
 async def test_a_job_keeps_its_limit_over_a_restart(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     job = await rig.start(PADDED)
     assert (await rig.downloads.set_job_limit(job.id, 5_000)).rate_limit_bytes_per_s == 5_000
     with pytest.raises(InvalidRequest):
@@ -260,8 +259,7 @@ async def test_a_job_keeps_its_limit_over_a_restart(rig: Rig) -> None:
 
 async def test_the_number_of_jobs_at_once_changes_while_they_run(rig: Rig) -> None:
     await rig.reopen(jobs_at_once=1)
-    rig.hub.rate_bytes_per_s = SLOW
-    rig.hub.faults.stall(1000, path=rig.files(TINY)[0].path)
+    rig.hold()
     jobs = [await rig.start(repo) for repo in (PADDED, TINY)]
     await rig.downloads.set_jobs_at_once(2)
     for job in jobs:
@@ -273,12 +271,12 @@ async def test_the_number_of_jobs_at_once_changes_while_they_run(rig: Rig) -> No
 async def test_what_was_under_way_goes_on_after_a_restart_and_what_was_paused_waits(
     rig: Rig,
 ) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     running = await rig.start(PADDED)
     await rig.until(running.id, is_moving)
     paused = await rig.start(TINY)
     await rig.downloads.pause(paused.id)
-    rig.hub.rate_bytes_per_s = None
+    rig.let_go()
     await rig.reopen()
     assert rig.downloads.jobs[paused.id].state == "paused"
     assert (await rig.ended(running.id)).state == "completed"
@@ -290,7 +288,7 @@ async def test_what_was_under_way_goes_on_after_a_restart_and_what_was_paused_wa
 
 
 async def test_removing_a_job_forgets_it_and_its_partials(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     with pytest.raises(Conflict):
@@ -313,7 +311,7 @@ async def test_a_closed_queue_takes_nothing_new(rig: Rig) -> None:
 
 
 async def test_a_caller_that_hangs_up_leaves_no_job_between_two_states(rig: Rig) -> None:
-    rig.hub.rate_bytes_per_s = SLOW
+    rig.hold()
     job = await rig.start(PADDED)
     await rig.until(job.id, is_moving)
     call = asyncio.create_task(rig.downloads.cancel(job.id))

@@ -248,7 +248,7 @@ def test_processes_that_write_one_ref_do_not_take_each_others_files(shelf: Shelf
         program.stdin.write("go\n")
         program.stdin.flush()
     for program in programs:
-        _, errors = program.communicate(timeout=60)
+        _, errors = program.communicate(timeout=150)
         assert program.returncode == 0, errors
     assert shelf.cache.ref("o/r", "main").read_text() in (ONE, TWO)
 

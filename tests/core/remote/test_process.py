@@ -44,7 +44,7 @@ async def test_a_process_that_writes_without_an_end_is_ended() -> None:
     endless = "import os\nwhile True: os.write(1, b'x' * 65536)"
     process = await SshProcess.start([sys.executable, "-c", endless], heard.append)
     await until(lambda: len(heard) > 2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.end(0)
         await process.ended.wait()
     assert process.status is not None
@@ -61,9 +61,9 @@ async def test_a_process_that_does_not_hear_is_ended_all_the_same() -> None:
     )
     heard: asyncio.Queue[Text] = asyncio.Queue()
     process = await SshProcess.start([sys.executable, "-c", deaf], heard.put_nowait, listens=True)
-    child = int((await asyncio.wait_for(heard.get(), 30)).text)
+    child = int((await asyncio.wait_for(heard.get(), 60)).text)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await process.end(0)
             await process.ended.wait()
     finally:
@@ -78,7 +78,7 @@ async def test_ending_that_is_cancelled_leaves_nothing_behind() -> None:
     ending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ending
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.ended.wait()
     assert not found.is_running()
 

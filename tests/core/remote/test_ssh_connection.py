@@ -77,10 +77,10 @@ def test_a_command_that_waits_for_a_machine_ends_by_a_signal(
             assert command.poll() is None
         command.send_signal(number)
         try:
-            assert command.wait(30) == 128 + number
+            assert command.wait(60) == 128 + number
         finally:
             command.kill()
-    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == int(mark.read_text())], 30)
+    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == int(mark.read_text())], 60)
     assert not psutil.pid_exists(int(mark.read_text()))
 
 

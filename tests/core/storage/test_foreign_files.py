@@ -201,9 +201,11 @@ async def test_a_partial_that_is_a_pipe_is_refused(pipe: Path, tmp_path: Path) -
 
 async def test_what_hangs_is_given_up_in_words_and_not_tried_again(gate: threading.Event) -> None:
     calls: list[str] = []
+    begun = threading.Event()
 
     def look(path: str) -> str:
         calls.append(path)
+        begun.set()
         try:
             os.stat(path)
         except FileNotFoundError:
@@ -214,10 +216,11 @@ async def test_what_hangs_is_given_up_in_words_and_not_tried_again(gate: threadi
         await in_file_thread(lambda: look("/hung/a"), "/hung/a", limit_s=0.1)
     with pytest.raises(StorageTimeout, match="earlier attempt"):
         await in_file_thread(lambda: look("/hung/a"), "/hung/a")
+    assert await asyncio.to_thread(begun.wait, 60)
     assert calls == ["/hung/a"]
     assert await in_file_thread(lambda: look("/fine"), "/fine") == "/fine"
     gate.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "/hung/a" in foreign_files.CACHE.stuck:  # noqa: ASYNC110 - a thread leaves it
             await asyncio.sleep(0.01)
     assert await in_file_thread(lambda: look("/hung/a"), "/hung/a") == "/hung/a"

@@ -28,7 +28,7 @@ from modeldeck.core.storage import foreign_files
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_scan, "CHECK_S", 0.1)
+    monkeypatch.setattr(disk_scan, "CHECK_S", 0.5)
     monkeypatch.setattr(library, "SCAN_S", 10.0)
     monkeypatch.setattr(sampler, "SCAN_S", 10.0)
     monkeypatch.setattr(models, "LOOK_S", 0.1)

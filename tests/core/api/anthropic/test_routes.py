@@ -201,7 +201,8 @@ async def test_errors_have_anthropic_s_form(client: AsyncAnthropic, stocked: str
     image = {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}}
     with pytest.raises(anthropic.BadRequestError, match="cannot see images"):
         await client.messages.create(**asked("", messages=[{"role": "user", "content": [image]}]))
-    with pytest.raises(anthropic.BadRequestError, match="too long"):
+    # A status where it is told within a second, else an event of the stream.
+    with pytest.raises(anthropic.APIStatusError, match="too long"):
         async with client.messages.stream(**asked("count " * 9000)) as stream:
             await stream.get_final_message()
     async with httpx.AsyncClient(base_url=stocked) as http:

@@ -14,6 +14,7 @@ from anthropic import AsyncAnthropic
 from modeldeck.core.api import inference
 from modeldeck.core.errors import Busy, DeckError, EngineFailed, NotEnoughMemory
 from modeldeck.core.schema import Chunk
+from tests.core.api.conftest import PATIENCE_S
 from tests.core.api.told_service import ToldService
 
 Serve = Callable[..., Any]
@@ -63,12 +64,12 @@ async def test_the_opening_is_sent_while_the_model_loads_and_pings_follow(
     status, headers = await client.head()
     assert (status, headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
     assert headers["request-id"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         early = await client.reader.readuntil(b"event: ping\ndata: {")
         await client.reader.readuntil(b"event: ping\ndata: {")
     assert b"message_start" in early
     loaded.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         rest = await client.reader.readuntil(b'data: {"type":"message_stop"}\n\n')
     assert b"message_start" not in rest
     assert b'"text":"Hi"' in rest

@@ -29,7 +29,7 @@ def token(*scopes: Scope, expires_at: str | None = None) -> Token:
 
 
 def access(known: Token | None = None, burst: float = 100) -> Access:
-    limiter = RequestLimiter(Allowance(per_s=1, burst=burst, at_once=9))
+    limiter = RequestLimiter(Allowance(per_s=1, burst=burst, at_once=9), lambda: 100.0)
     return Access(lambda secret: known if secret == SECRET else None, limiter)
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response, StreamResponse, json_response
+from tests.core.api.conftest import PATIENCE_S
 from tests.core.api.http.served_routes import HOST, JSON, QUICK, ROUTES, Serve, Until, post, route
 
 
 async def test_the_rest_of_a_pipelined_head_has_a_time_limit(serve: Serve) -> None:
-    client = await (await serve(ROUTES, limits=QUICK)).connect()
-    await client.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\nGET /plain HT")
+    begun = b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\nGET /plain HT"
+    client = await (await serve(ROUTES, limits=QUICK)).connect(begun)
     assert (await client.answer()).status == 200
     assert (await client.answer()).status == 408
     assert await client.ended() == b""
@@ -42,15 +43,14 @@ class Held:
         """A client whose request is being answered; `more` came with it."""
         routes = (*ROUTES, route("GET", "/slow", self._slow))
         self._served = await self._serve(routes, limits=self._limits)
-        client = await self._served.connect()
-        await client.send(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n" + more)
+        asked = b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n" + more
+        client = await self._served.connect(asked)
         await self._begun.wait()
         return client
 
     async def release(self) -> None:
         """Let it be answered, after the time for a body has passed for a later client."""
-        other = await self._served.connect()
-        await other.send(BEGUN)
+        other = await self._served.connect(BEGUN)
         assert (await other.answer()).status == 408
         self._go.set()
 
@@ -90,15 +90,14 @@ async def test_no_time_passes_while_nothing_is_read(serve: Serve) -> None:
     ],
 )
 async def test_a_slow_client_is_told_and_left(serve: Serve, data: bytes, status: int) -> None:
-    client = await (await serve(ROUTES, limits=QUICK)).connect()
-    await client.send(data)
+    client = await (await serve(ROUTES, limits=QUICK)).connect(data)
     assert (await client.answer()).status == status
     assert await client.ended() == b""
 
 
 async def test_an_idle_connection_ends_without_a_word(serve: Serve) -> None:
-    client = await (await serve(ROUTES, limits=QUICK)).connect()
-    await client.send(b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n")
+    asked = b"GET /plain HTTP/1.1\r\n" + HOST + b"\r\n"
+    client = await (await serve(ROUTES, limits=QUICK)).connect(asked)
     assert (await client.answer()).status == 200
     assert await client.ended() == b""
 
@@ -139,9 +138,9 @@ async def test_a_client_that_never_reads_costs_a_bounded_amount(serve: Serve, un
 
         return StreamResponse(chunks=pieces())
 
-    client = await (await serve((route("GET", "/flood", flood),), limits=QUICK)).connect()
+    asked = b"GET /flood HTTP/1.1\r\n" + HOST + b"\r\n"
+    client = await (await serve((route("GET", "/flood", flood),), limits=QUICK)).connect(asked)
     client.writer.transport.pause_reading()
-    await client.send(b"GET /flood HTTP/1.1\r\n" + HOST + b"\r\n")
     await until(lambda: ended == ["closed"])
     assert sent[0] < 64 << 20
 
@@ -160,7 +159,7 @@ async def test_an_action_runs_to_its_end_when_the_client_goes(serve: Serve, unti
     await begun.wait()
     await client.close()
     go.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await done.wait()
 
 

@@ -90,7 +90,7 @@ async def test_a_model_s_whole_life(ask: Ask, http: httpx.AsyncClient) -> None:
 
 
 async def test_a_download_is_held_resumed_canceled_and_forgotten(ask: Ask, hub: DemoHub) -> None:
-    hub.rate_bytes_per_s = 1 << 20
+    hub.faults.stall(1 << 20, times=1000, path=".gguf")  # it cannot be complete meanwhile
     accepted = await ask("POST", "models/deck%2Fpadded-GGUF/download")
     key = accepted["download"]["id"]
     assert (await ask("POST", f"downloads/{key}/pause"))["state"] == "paused"

@@ -14,6 +14,7 @@ from modeldeck.core.api.responses import create
 from modeldeck.core.errors import EngineFailed
 from modeldeck.core.schema import Chunk, Media
 from modeldeck.core.service.answers import running
+from tests.core.api.conftest import PATIENCE_S
 from tests.core.api.responses.scripted import HELLO, ScriptedDeck, events_of
 from tests.core.api.responses.sdk_types import checked_answer, checked_event
 
@@ -79,7 +80,7 @@ async def test_it_is_queued_until_its_turn_has_come(start: Start, until: Until) 
 
 
 async def until_status(client: httpx.AsyncClient, path: str, status: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await client.get(path)).json()["status"] != status:  # noqa: ASYNC110  # over HTTP
             await asyncio.sleep(0.01)
 
@@ -142,7 +143,7 @@ async def test_it_is_cancelled_as_often_as_is_wanted_and_forgotten(
     await until(lambda: bool(deck.asked))
     cancelled = await client.post(f"/responses/{id}/cancel")
     assert cancelled.json()["status"] == "cancelled"
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
     assert (await client.post(f"/responses/{id}/cancel")).json() == cancelled.json()
     done = (await begun(client))["id"]
     whole = await ended(deck, client, done, until)
@@ -151,7 +152,7 @@ async def test_it_is_cancelled_as_often_as_is_wanted_and_forgotten(
     dropped = (await begun(client))["id"]
     await until(lambda: len(deck.asked) == 3)
     assert (await client.delete(f"/responses/{dropped}")).status_code == 200
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
     assert (await client.get(f"/responses/{dropped}")).status_code == 404
 
 

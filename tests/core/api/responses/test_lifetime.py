@@ -14,6 +14,7 @@ from modeldeck.core.api import inference
 from modeldeck.core.errors import Busy, ContextExceeded, EngineFailed
 from modeldeck.core.schema import Chunk, GenerateRequest, ToolCall
 from modeldeck.core.service.answers import running
+from tests.core.api.conftest import PATIENCE_S
 from tests.core.api.responses.scripted import HELLO, Piece, ScriptedDeck, events_of
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -111,7 +112,7 @@ async def test_an_answer_that_is_not_stored_ends_with_its_line(start: Start) -> 
     asked = {**ASK, "stream": True, "store": False}
     async with client.stream("POST", "/responses", json=asked) as answer:
         id = await first_id(answer.aiter_lines())
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
     assert (await client.get(f"/responses/{id}")).status_code == 404
 
 
@@ -120,7 +121,7 @@ async def test_a_whole_answer_ends_with_its_line(start: Start, until: Until) -> 
     waiting = asyncio.create_task(client.post("/responses", json=ASK))
     await until(lambda: bool(deck.asked))
     waiting.cancel()
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
 
 
 async def test_a_stored_one_ends_when_nobody_comes_back(
@@ -130,7 +131,7 @@ async def test_a_stored_one_ends_when_nobody_comes_back(
     deck, client = await start([Chunk(text="a"), asyncio.Event()])
     async with client.stream("POST", "/responses", json={**ASK, "stream": True}) as answer:
         id = await first_id(answer.aiter_lines())
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
     events = events_of(await stream(client, id))
     assert events[-1]["response"]["status"] == "cancelled"
     kept = (await client.get(f"/responses/{id}")).json()
@@ -147,7 +148,7 @@ async def test_a_request_that_is_sent_again_does_not_wait_for_the_first(
     assert found is not None
     await until(lambda: found.is_abandoned)
     await post(client)
-    await asyncio.wait_for(deck.left.wait(), 20)
+    await asyncio.wait_for(deck.left.wait(), PATIENCE_S)
     await until(lambda: found.ended)
     assert (await client.get(f"/responses/{id}")).json()["status"] == "cancelled"
 

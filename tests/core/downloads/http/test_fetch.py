@@ -19,6 +19,7 @@ from modeldeck.core.errors import (
     ServerUnavailable,
 )
 from tests.support.files import FileServer
+from tests.support.stream_server import serving
 
 PICTURE = b"\x89PNG" + bytes(range(256)) * 40
 HERE = ("127.0.0.1",)
@@ -34,7 +35,7 @@ def files(tmp_path: Path) -> Iterator[FileServer]:
 
 @pytest.fixture
 async def source() -> AsyncIterator[DownloadSource]:
-    source = DownloadSource("https://hub.example", lambda: "secret", 5, trusted_hosts=HERE)
+    source = DownloadSource("https://hub.example", lambda: "secret", 60, trusted_hosts=HERE)
     yield source
     await source.close()
 
@@ -44,17 +45,17 @@ async def test_a_file_comes_whole_or_not_at_all(files: FileServer, source: Downl
     for length in (True, False):
         files.length = length
         for name in ("a.png", "old.png"):
-            assert await source.fetch(files.url(name), len(PICTURE), 5) == PICTURE
-        assert await source.fetch(files.url("a.png"), len(PICTURE) - 1, 5) is None
+            assert await source.fetch(files.url(name), len(PICTURE), 60) == PICTURE
+        assert await source.fetch(files.url("a.png"), len(PICTURE) - 1, 60) is None
     assert {ranges for _, ranges, _ in files.asked} == {""}
     assert files.tokens == []
 
 
 async def test_this_machine_is_asked_only_where_it_is_trusted(files: FileServer) -> None:
-    source = DownloadSource("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 60)
     for url in (files.url("a.png"), "https://localhost/a.png", "http://[::1]/a.png"):
         with pytest.raises(Forbidden, match="private network"):
-            await source.fetch(url, 100, 5)
+            await source.fetch(url, 100, 60)
     assert files.asked == []
     await source.close()
 
@@ -75,30 +76,30 @@ async def test_a_redirect_leads_no_further_than_the_url_itself(
 ) -> None:
     files.redirects["a.png"] = target
     with pytest.raises(error):
-        await source.fetch(files.url("a.png"), 1 << 20, 5)
+        await source.fetch(files.url("a.png"), 1 << 20, 60)
 
 
 async def test_what_is_not_there_is_an_error(files: FileServer, source: DownloadSource) -> None:
     with pytest.raises(NotFound):
-        await source.fetch(files.url("b.png"), 100, 5)
+        await source.fetch(files.url("b.png"), 100, 60)
     for status, error in ((403, Gated), (500, ServerUnavailable)):
         files.status = status
         with pytest.raises(error):
-            await source.fetch(files.url("a.png"), 100, 5)
+            await source.fetch(files.url("a.png"), 100, 60)
     for url in (
         *("http://[::1/a.png", "https://x.example:port/a.png", "https://x\ud800.example/"),
         *("https:///a.png", "https://x.example:0/a.png"),
     ):
         with pytest.raises(InvalidRequest, match="malformed"):
-            await source.fetch(url, 100, 5)
+            await source.fetch(url, 100, 60)
 
 
 @pytest.mark.parametrize("host", ["xn--a", "xn--", "a..b", "a" * 300])
 async def test_what_is_no_name_of_a_host_is_an_error(files: FileServer, host: str) -> None:
     """httpx and the resolver raise UnicodeError for those."""
-    source = DownloadSource("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 60)
     with pytest.raises(HubUnavailable, match="cannot be the name of a host"):
-        await source.fetch(f"https://{host}/a.png", 100, 5)
+        await source.fetch(f"https://{host}/a.png", 100, 60)
     await source.close()
 
 
@@ -109,8 +110,8 @@ async def test_a_server_that_drips_is_given_up(source: DownloadSource) -> None:
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png?key=planted"
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}/a.png?key=planted"
         with pytest.raises(ServerUnavailable, match="did not answer in full") as refused:
             await source.fetch(url, 100, 0.2)
         assert "planted" not in str(refused.value)

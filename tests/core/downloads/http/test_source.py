@@ -24,6 +24,7 @@ from modeldeck.core.downloads.http.source import DownloadSource
 from modeldeck.core.errors import Corrupt, DeckError, Gated, HubUnavailable, NotFound
 from modeldeck.core.network.address_policy import next_hop, origin
 from modeldeck.core.schema import RepoFile
+from tests.support.stream_server import serving
 
 BLOB = "a" * 64
 PLACE = FileLocation(
@@ -219,7 +220,9 @@ async def test_the_token_and_the_conditions_of_each_hop() -> None:
                     206, headers={"content-range": "bytes 40-99/100"}, stream=Sixty()
                 )
 
-    source = DownloadSource("https://hub.example", lambda: "secret", 1, httpx.MockTransport(answer))
+    source = DownloadSource(
+        "https://hub.example", lambda: "secret", 60, httpx.MockTransport(answer)
+    )
     assert await hops(source, (40, 100), '"v1"') == bytes(60)
     await source.close()
     assert [host for host, _ in seen] == ["hub.example", "cdn.example", "hub.example.evil"]
@@ -233,7 +236,7 @@ async def test_redirects_in_a_circle_end() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(302, headers={"location": str(request.url)})
 
-    source = DownloadSource("https://hub.example", lambda: None, 1, httpx.MockTransport(answer))
+    source = DownloadSource("https://hub.example", lambda: None, 60, httpx.MockTransport(answer))
     with pytest.raises(HubUnavailable, match="circle"):
         await hops(source, (0, 100))
     await source.close()
@@ -247,10 +250,10 @@ async def test_a_header_that_cannot_be_sent_is_quoted_by_no_error(
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        source = DownloadSource(url, lambda: token, 5)
-        hub = HubClient(url, lambda: token, tmp_path, timeout_s=5)
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}"
+        source = DownloadSource(url, lambda: token, 60)
+        hub = HubClient(url, lambda: token, tmp_path, timeout_s=60)
         for question in (hops(source, (0, 100)), hub.search("x"), hub.repository("a/b")):
             with pytest.raises(HubUnavailable, match="cannot be") as refused:
                 await question

@@ -275,7 +275,7 @@ async def test_certificates_that_cannot_be_read_are_said(
 
 async def asked(rig: Rig, url: str = "") -> int:
     """Ask the Hub every kind of question; how many bytes the header of a model has."""
-    client = HubClient(url or rig.hub.url, lambda: None, rig.folder / "asked", timeout_s=10)
+    client = HubClient(url or rig.hub.url, lambda: None, rig.folder / "asked", timeout_s=60)
     try:
         await client.search("tiny")
         found = await client.repository("deck/tiny-GGUF")
@@ -318,7 +318,7 @@ async def test_questions_check_certificates_as_files_do(
             await asked(rig, rig.hub.url.replace("http:", "https:"))
         assert "SSL_CERT_FILE" in refused.value.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        client = HubClient(endpoint, lambda: None, rig.folder / "asked", timeout_s=10)
+        client = HubClient(endpoint, lambda: None, rig.folder / "asked", timeout_s=60)
         assert (await client.repository(PADDED)).variants
         await client.close()
 

@@ -32,6 +32,7 @@ from modeldeck.core.network.connection import PrivateAddress, dial
 from modeldeck.core.schema import Download, Model, model_id
 from tests.support.files import FileServer
 from tests.support.hashes import verify
+from tests.support.stream_server import serving
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -196,7 +197,7 @@ async def test_the_same_file_again_is_checked_and_not_fetched(rig: Rig, files: F
 
 
 async def looked(files: FileServer, name: str = "m.gguf") -> object:
-    source = DownloadSource("https://hub.example", lambda: "secret", 5)
+    source = DownloadSource("https://hub.example", lambda: "secret", 60)
     try:
         return await source.look(files.url(name))
     finally:
@@ -231,7 +232,7 @@ async def test_what_cannot_be_fetched_is_said_before_anything_is_begun(
 async def test_a_redirect_is_followed_and_its_promise_kept(files: FileServer) -> None:
     files.redirects["latest.gguf"] = "/m.gguf"
     files.digest = "Repr-Digest"
-    source = DownloadSource("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 60)
     offer = await source.look(files.url("latest.gguf"))
     assert (offer.size_bytes, offer.validator, offer.sha256) == (SIZE, '"v1"', SHA256)
     assert await source.read(files.url("latest.gguf"), 4, 100) == CONTENT[4:104]
@@ -239,7 +240,7 @@ async def test_a_redirect_is_followed_and_its_promise_kept(files: FileServer) ->
 
 
 async def test_a_server_that_is_not_there_says_so() -> None:
-    source = DownloadSource("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 60)
     with pytest.raises(ServerUnavailable):
         await source.look("http://127.0.0.1:9/m.gguf")
     await source.close()
@@ -329,7 +330,7 @@ async def test_a_name_that_leads_inside_is_not_connected_to(
         return await real("127.0.0.1", port, **named)
 
     monkeypatch.setattr(loop, "getaddrinfo", rebound)
-    source = DownloadSource("https://hub.example", lambda: None, 5)
+    source = DownloadSource("https://hub.example", lambda: None, 60)
     with pytest.raises(Forbidden, match=r"files\.example leads to 127\.0\.0\.1"):
         await source.look("https://files.example/m.gguf")
     await source.close()
@@ -343,7 +344,7 @@ async def test_a_redirect_into_the_machine_is_not_followed() -> None:
         asked.append(str(request.url))
         return httpx.Response(302, headers={"location": "https://127.0.0.1/m.gguf"})
 
-    source = DownloadSource("https://hub.example", lambda: None, 5, httpx.MockTransport(answer))
+    source = DownloadSource("https://hub.example", lambda: None, 60, httpx.MockTransport(answer))
     with pytest.raises(HubUnavailable, match="not followed"):
         await source.look("https://files.example/m.gguf")
     assert asked == ["https://files.example/m.gguf"]
@@ -358,8 +359,7 @@ async def test_a_server_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         writer.close()
 
     monkeypatch.setattr("modeldeck.core.downloads.http.source.LOOK_S", 0.2)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         source = DownloadSource("https://hub.example", lambda: None, 60)
         secret = f"http://127.0.0.1:{port}/m.gguf?X-Amz-Signature=planted"
         for question in (source.look(secret), source.read(secret, 0, 10)):

@@ -139,7 +139,7 @@ async def told(rig: Rig, folder: Path, what: str) -> list[Any]:
     process = await asyncio.create_subprocess_exec(
         *way, sys.executable, "-c", CHILD, *words, what, stdout=PIPE, stderr=PIPE
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    output, errors = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, errors.decode()
     return [json.loads(line) for line in output.splitlines()]
 

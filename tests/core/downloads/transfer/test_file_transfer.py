@@ -73,7 +73,7 @@ async def transferred(
     async def check_floor() -> None:
         pass
 
-    source = DownloadSource("https://mirror.example", lambda: None, 1, httpx.MockTransport(answer))
+    source = DownloadSource("https://mirror.example", lambda: None, 60, httpx.MockTransport(answer))
     transfer = FileTransfer(
         source=source,
         location=FileLocation(repo="o/r", revision="0" * 40, file=FILE),
