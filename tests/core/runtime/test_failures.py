@@ -19,6 +19,7 @@ from modeldeck.core.errors import (
 )
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import Instance, InstanceState, LoadOptions
+from tests.support.before_load import stand_still_before_load
 from tests.support.bench import Bench, about, alive, model
 
 S = InstanceState
@@ -266,13 +267,13 @@ async def test_impossible_options_never_reach_an_engine(
 
 @pytest.mark.parametrize("settings", [Settings(load_stall_s=0.2)])
 async def test_a_load_without_progress_is_given_up(
-    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_still_before_load(tmp_path, monkeypatch)
     monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.engines.load(model(tiny), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
-    os.kill(held.pid, signal.SIGSTOP)  # before it can have read what it is to load
     with pytest.raises(EngineFailed, match="no progress"):
         await bench.engines.ready(instance.id)
     assert not alive(held.pid)
