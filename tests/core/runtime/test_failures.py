@@ -25,6 +25,12 @@ from tests.support.bench import Bench, about, alive, model
 S = InstanceState
 
 
+@pytest.fixture
+def settings() -> Settings:
+    """A context that an answer without an end does not fill before a test goes on."""
+    return Settings(context_length=16384)
+
+
 def patched(source: Path, target: Path, key: bytes, value: int) -> Path:
     """A copy of a GGUF file with another number for a 32-bit key."""
     data = bytearray(source.read_bytes())
@@ -162,11 +168,11 @@ async def test_a_process_that_dies_over_an_answer_is_started_again_once(
     bench: Bench, tiny: Path, demo_models: Path
 ) -> None:
     other = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
-    instance = await bench.loaded(tiny, LoadOptions(context_length=4096, threads=1))
+    instance = await bench.loaded(tiny, LoadOptions(context_length=8192, threads=1))
     waiting = await killed_over_an_answer(bench, instance, signal.SIGSEGV)
     assert await waiting == expected("count"), "who waited is answered by the next process"
     again = await bench.engines.ready(instance.id)
-    assert (again.restarts, again.context_length, again.error) == (1, 4096, None)
+    assert (again.restarts, again.context_length, again.error) == (1, 8192, None)
     assert again.options == instance.options
     assert again.pid != instance.pid
     source = f"engine:{instance.id}"
