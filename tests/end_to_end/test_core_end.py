@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import pytest
 
 from modeldeck.core.demo.vocabulary import expected
 from tests.support.process import CoreProcess
+from tests.support.signals import suspend
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Api
@@ -76,7 +75,7 @@ def hanging_load(api: Api) -> tuple[int, threading.Thread]:
     client = threading.Thread(target=ask, daemon=True)
     client.start()
     (engine,) = until(lambda: engines(api.core) - before)
-    os.kill(engine, signal.SIGSTOP)
+    suspend(engine)
     return engine, client
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from modeldeck.core.demo.repository import DemoRepo, demo_repo
 from tests.end_to_end.conftest import Api
 from tests.support.absurd_headers import large_table, many_arrays
 from tests.support.process import CoreProcess
+from tests.support.signals import suspend
 
 BAR_S = 0.3
 EVERY_S = 0.05
@@ -229,7 +229,7 @@ def ask_hostile_questions(api: Api) -> None:
             api.core, "POST", "/v1/chat/completions", {**question, "response_format": form}
         )
         assert status in (200, 400), text
-    os.kill(api.state()["instances"][0]["pid"], signal.SIGSTOP)
+    suspend(api.state()["instances"][0]["pid"])
     status, text = asked(api.core, "POST", "/v1/chat/completions", question)
     assert (status, "does not answer" in text) == (500, True), text
 

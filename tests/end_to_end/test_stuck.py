@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
+from tests.support.signals import suspend
 
 from .conftest import Api
 
@@ -55,7 +55,7 @@ def test_an_engine_is_held_up_by_no_schema_and_replaced_when_it_is_stopped(api: 
     api.post("/api/chat", {**question(), "format": circle, "stream": False}, status=400)
     assert api.state()["instances"][0]["pid"] == pid
 
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     started = time.monotonic()
     error = api.post("/v1/chat/completions", question(), status=500)["error"]
     assert "The engine does not answer" in error["message"]

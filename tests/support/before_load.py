@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import psutil
 import pytest
 
 from modeldeck.core.schema import Engine
+from tests.support import signals
 from tests.support.bench import PATIENCE_S
 
 HOOK = """
@@ -46,5 +46,5 @@ def stand_still_before_load(
 async def stands_still(pid: int) -> None:
     """Wait until a process is suspended."""
     async with asyncio.timeout(PATIENCE_S):
-        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # no event
+        while not signals.stands_still(pid):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.005)

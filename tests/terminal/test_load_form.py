@@ -74,7 +74,7 @@ def test_what_is_loaded_is_reloaded_only_by_the_form(terminal: Any, own: Path) -
     done = [entry.action for entry in after[: len(after) - len(trail)]]
     assert sorted(done) == ["load", "unload"]
     terminal.press("5", "S")
-    screen = terminal.until(r"\[audit\]")
+    screen = terminal.until(lambda screen: "[audit]" in screen and "unload " in screen)
     assert screen.count("unload ") == 1
     terminal.press("q")
     assert "left with 0" in terminal.over()

@@ -21,6 +21,7 @@ from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import Instance, InstanceState, LoadOptions
 from tests.support.before_load import stand_still_before_load
 from tests.support.bench import Bench, about, alive, model
+from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -291,7 +292,7 @@ async def test_a_process_that_does_not_listen_is_killed(
     monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.loaded(tiny)
     assert instance.pid is not None
-    os.kill(instance.pid, signal.SIGSTOP)
+    suspend(instance.pid)
     receipt = await bench.engines.unload(instance.id)
     assert receipt.process_gone
     assert not alive(instance.pid)

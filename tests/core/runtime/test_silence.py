@@ -1,8 +1,6 @@
 """An engine that does not answer any more is noticed, ended, and started again."""
 
 import asyncio
-import os
-import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -15,6 +13,7 @@ from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState
 from tests.support.bench import PATIENCE_S, Bench, about, alive
+from tests.support.signals import suspend
 
 S = InstanceState
 SILENCE_S = 5.0
@@ -102,7 +101,7 @@ async def test_an_engine_that_is_stopped_over_an_answer(
     async def stop_it() -> None:
         async with bench.engines.generate(instance.id, about("loop")) as chunks:
             async for _ in chunks:
-                os.kill(pid, signal.SIGSTOP)
+                suspend(pid)
 
     with pytest.raises(EngineFailed, match="it gave no sign of life for 5 s") as caught:
         await asyncio.wait_for(stop_it(), PATIENCE_S)
@@ -114,7 +113,7 @@ async def test_an_engine_that_is_stopped_while_idle_is_noticed_by_the_next_reque
 ) -> None:
     instance = await bench.loaded(tiny)
     assert instance.pid is not None
-    os.kill(instance.pid, signal.SIGSTOP)
+    suspend(instance.pid)
     with pytest.raises(EngineFailed, match="does not answer") as caught:
         await bench.answer(instance, "count")
     await ready_again(bench, instance, caught.value)
@@ -127,7 +126,7 @@ async def test_an_engine_that_is_stopped_after_its_client_has_gone_is_noticed(
     assert instance.pid is not None
     async with bench.engines.generate(instance.id, about("loop")) as chunks:
         async for _ in chunks:
-            os.kill(instance.pid, signal.SIGSTOP)
+            suspend(instance.pid)
             break
     assert await bench.answer(instance, "count") == expected("count")
     assert bench.last(instance).restarts == 1

@@ -12,6 +12,7 @@ from modeldeck.core.runtime.instance.load_watchdog import idle_ticks, next_repor
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import LoadModel, LoadProgress
 from modeldeck.core.schema import LoadOptions
+from tests.support.signals import suspend
 
 
 async def silence(process: EngineProcess) -> None:
@@ -59,7 +60,7 @@ async def test_a_process_that_waits_for_itself_is_told_before_the_time_is_over(
         assert "memory" in caught.value.remedy
         process.send(LoadModel(id=1, path=str(tiny), options=LoadOptions(), default_context=512))
         assert isinstance(await next_report(process, 3600), LoadProgress), "nothing was lost"
-        os.kill(process.pid, signal.SIGSTOP)  # by a person: it may go on
+        suspend(process.pid)  # by a person: it may go on
         with pytest.raises(EngineFailed, match="no progress for 1 s"):
             await silence(process)
     finally:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from modeldeck.core.schema import Format, InstanceState, LoadOptions, Model
 from modeldeck.core.storage.installation import Installation
 from tests.support.before_load import run_before_load
 from tests.support.bench import Bench, about, model
+from tests.support.signals import suspend
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -290,7 +290,7 @@ async def test_nothing_that_wires_memory_is_killed_without_a_warning(
     monkeypatch.setattr(engine_process, "wires_memory", lambda *_: True)
     instance = await bench.loaded(mlx)
     assert instance.pid is not None
-    os.kill(instance.pid, signal.SIGSTOP)
+    suspend(instance.pid)
     assert (await bench.engines.unload(instance.id)).process_gone
     said = [text for _, level, text in bench.lines if level == "warning"]
     assert said[0] == "it does not end by itself: terminate"

@@ -18,12 +18,13 @@ from modeldeck.core.schema import (
 from tests.core.runtime.instance.many_requests.asked import Asked, idle
 from tests.support.bench import Bench
 from tests.support.scripted_engine import PIECE, open_gate
+from tests.support.signals import suspend
 
 
 async def killed(bench: Bench, instance: Instance, number: int = signal.SIGKILL) -> None:
     pid = bench.last(instance).pid
     assert pid is not None
-    os.kill(pid, number)
+    suspend(pid) if number == signal.SIGSTOP else os.kill(pid, number)
 
 
 @pytest.mark.parametrize(
