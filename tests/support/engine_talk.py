@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from modeldeck.core.runtime.process.attachments import outgoing
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.messages import (
     AnswerDone,
@@ -74,12 +75,14 @@ class EngineTalk:
     # Commands
 
     def ask(self, *requests: GenerateRequest) -> list[int]:
-        """Send requests; return their numbers."""
-        numbers = []
-        for request in requests:
-            numbers.append(self._next())
-            self.process.send(GenerateText(id=numbers[-1], request=request))
-        return numbers
+        """Send requests; return their numbers.
+
+        All in one piece, so that none of them is far on its way when the next one comes.
+        """
+        commands = [GenerateText(id=self._next(), request=request) for request in requests]
+        pieces = [bytes(piece) for command in commands for piece in outgoing(command)]
+        self.process._pipes.write([b"".join(pieces)])
+        return [command.id for command in commands]
 
     def cancel(self, number: int) -> None:
         """Cancel a request."""

@@ -7,6 +7,7 @@ prompt is a series of words and numbers, carried out one turn at a time:
     read 5    five turns of a prompt      wait 1    a turn without its place in the cache
     big 9     pieces of 10 kB             endless   pieces until it is cancelled
     hold      nothing, until it is cancelled        deaf   nothing, and no cancel is heard
+    gate      nothing, until the test calls `open_gate`
     die       the process kills itself    mute      the process stops itself (SIGSTOP)
     stuck     it reports itself as stuck
 
@@ -38,6 +39,8 @@ TURN_S = 0.002
 """Seconds of a turn; each running request gets one piece in it."""
 PIECE = "word "
 BIG = "x" * 10_000
+GATE = "gate is open"
+"""The file that opens the gate."""
 PARALLEL = 4
 """Requests at once where the options name no number."""
 
@@ -54,6 +57,11 @@ def hold_loads(folder: Path) -> Path:
     held = folder / "loads are held"
     held.touch()
     return held
+
+
+def open_gate(folder: Path) -> None:
+    """Let scripts pass their `gate`, in all engine processes that were installed by this folder."""
+    (folder / GATE).touch()
 
 
 @dataclass
@@ -107,6 +115,7 @@ class ScriptedEngine:
         self.embeddings: deque[messages.EmbedTexts] = deque()
         self.loaded: messages.ModelLoaded | None = None
         self.parallel = PARALLEL
+        self.gate = Path(os.environ["PYTHONPATH"], GATE)
 
     def send(self, report: object) -> None:
         data = self.messages.frame(report)  # type: ignore[arg-type]  # any report
@@ -254,6 +263,9 @@ class ScriptedEngine:
                 return
             case "hold" | "deaf":
                 return
+            case "gate":
+                if not self.gate.exists():
+                    return
             case "done":
                 self.done(script)
                 return

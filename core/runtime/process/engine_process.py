@@ -32,8 +32,11 @@ from modeldeck.core.schema.errors import from_info
 HELLO_S = 60.0
 """Seconds that an engine may take to start: Python and its libraries, from a slow disk."""
 END_S = 3.0
-"""Seconds to wait for the end after each of closing the input, SIGTERM and SIGKILL. The child needs
+"""Seconds to wait for the end after closing the input, and after SIGTERM. The child needs
 milliseconds; a process in the middle of a page fault on a slow disk needs longer."""
+KILL_S = 15.0
+"""Seconds to wait for the end after SIGKILL, which no process outlives for long unless it hangs in
+the system: a busy machine may need seconds to clean up after it."""
 WIRED_FACTOR = 5
 """On macOS an MLX process gets this many times longer: killing one can leave the memory that it
 wired for the GPU taken until the machine restarts (seen in jundot/omlx#2184)."""
@@ -224,8 +227,8 @@ class EngineProcess:
             pipe.close()
         self._pipes.reports.clear()
         self._pipes.resume()  # so that a process that blocks on a full pipe can go on
-        limit_s = END_S * (WIRED_FACTOR if self._wired else 1)
-        for name in ("", "terminate", "kill"):
+        gentle_s = END_S * (WIRED_FACTOR if self._wired else 1)
+        for name, limit_s in (("", gentle_s), ("terminate", gentle_s), ("kill", KILL_S)):
             if name and not self.gone:
                 risk = "; memory of the GPU may stay taken until the machine restarts"
                 note = risk if name == "kill" and self._wired else ""

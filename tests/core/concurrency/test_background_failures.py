@@ -165,7 +165,7 @@ async def test_a_check_that_meets_a_bug_does_not_look_alive(
     (snapshot / "a.gguf").symlink_to(f"../../blobs/{blob.name}")
     check = await deck.cache.verify(CacheSelection(), "test")
     await until(lambda: deck.state.verifications[check.id].state == "failed")
-    assert any("a bug" in notice for notice in deck.state.host.notices)
+    await until(lambda: any("a bug" in notice for notice in deck.state.host.notices))
     await goes_on(deck, "after a check")
 
 

@@ -21,7 +21,10 @@ def _fresh() -> None:
         threads._idle.clear()
 
 
-async def test_a_thread_that_is_done_does_the_next_thing_too() -> None:
+async def test_a_thread_that_is_done_does_the_next_thing_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "IDLE_S", 60.0)
     first = await in_own_thread(threading.get_ident, nothing)
     async with asyncio.timeout(30):
         while not threads._idle:  # noqa: ASYNC110 - a thread sets it

@@ -19,10 +19,17 @@ from modeldeck.core.errors import (
 )
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import Instance, InstanceState, LoadOptions
+from tests.support.before_load import stand_still_before_load
 from tests.support.bench import Bench, about, alive, model
 from tests.support.signals import suspend
 
 S = InstanceState
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """A context that an answer without an end does not fill before a test goes on."""
+    return Settings(context_length=16384)
 
 
 def patched(source: Path, target: Path, key: bytes, value: int) -> Path:
@@ -162,11 +169,11 @@ async def test_a_process_that_dies_over_an_answer_is_started_again_once(
     bench: Bench, tiny: Path, demo_models: Path
 ) -> None:
     other = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
-    instance = await bench.loaded(tiny, LoadOptions(context_length=4096, threads=1))
+    instance = await bench.loaded(tiny, LoadOptions(context_length=8192, threads=1))
     waiting = await killed_over_an_answer(bench, instance, signal.SIGSEGV)
     assert await waiting == expected("count"), "who waited is answered by the next process"
     again = await bench.engines.ready(instance.id)
-    assert (again.restarts, again.context_length, again.error) == (1, 4096, None)
+    assert (again.restarts, again.context_length, again.error) == (1, 8192, None)
     assert again.options == instance.options
     assert again.pid != instance.pid
     source = f"engine:{instance.id}"
@@ -267,13 +274,13 @@ async def test_impossible_options_never_reach_an_engine(
 
 @pytest.mark.parametrize("settings", [Settings(load_stall_s=0.2)])
 async def test_a_load_without_progress_is_given_up(
-    bench: Bench, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_still_before_load(tmp_path, monkeypatch)
     monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.engines.load(model(tiny), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
-    suspend(held.pid)  # before it can have read what it is to load
     with pytest.raises(EngineFailed, match="no progress"):
         await bench.engines.ready(instance.id)
     assert not alive(held.pid)

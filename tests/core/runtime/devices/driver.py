@@ -1,8 +1,8 @@
 """An engine in a process with devices: plans and loads what stdin names, and says what it found.
 
-Each line of stdin is a JSON object {"path", "options", "draft"}. It is answered by a line with the
-plan, and, once the model is loaded, by one with what llama.cpp counts for the real context; after
-that, stdin's next line has the model given back.
+Each line of stdin is a JSON object {"path", "options", "draft"}, which is answered by a line with
+the plan. The next line has the model loaded, which is answered by what llama.cpp counts for the
+real context; the line after that has the model given back.
 """
 
 import json
@@ -46,6 +46,7 @@ def work(engine: LlamaEngine, asked: dict[str, Any], say: Any) -> None:
         )
     )
     say(msgspec.to_builtins(planned))
+    sys.stdin.readline()
     command = LoadModel(
         id=1,
         path=asked["path"],

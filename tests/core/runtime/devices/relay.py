@@ -5,6 +5,8 @@ client asks it for (ALLOC_BUFFER and FREE_BUFFER of ggml-rpc.cpp), and refuses w
 limit, as a device that is full does.
 """
 
+import itertools
+import os
 import socket
 import struct
 import subprocess
@@ -20,7 +22,8 @@ SILENT = {4, 5, 6, 10, 12, 16, 17}
 GRAPH_RECOMPUTE, MEMSET_TENSOR (`enum rpc_cmd`)."""
 IMPOSSIBLE = 1 << 60
 """Asked of the server where the limit is exceeded, so that it refuses itself."""
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+_NUMBERS = itertools.count(1)
 
 
 class CountingDevice:
@@ -50,19 +53,25 @@ class CountingDevice:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _start(self, library: Path, ggml: Path) -> int:
-        """Start the server; the port it listens on."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        """Start the server; the port it listens on.
+
+        It cannot tell a port that the system chooses, so it has an address of the loopback that
+        nothing else uses, where every port stays free.
+        """
+        self._host = ".".join(["127", *map(str, [*os.getpid().to_bytes(4)[-2:], next(_NUMBERS)])])
+        with socket.create_server((self._host, 0)) as free:
             port = int(free.getsockname()[1])
         script = Path(__file__).with_name("rpc_server.py")
         process = subprocess.Popen(
-            [sys.executable, script, library, ggml, str(port)], stdout=subprocess.DEVNULL
+            [sys.executable, script, library, ggml, self._host, str(port)],
+            stdout=subprocess.DEVNULL,
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port)).close()
+                socket.create_connection((self._host, port)).close()
                 return port
             except OSError:
                 if process.poll() is not None or time.monotonic() > end:
@@ -102,7 +111,7 @@ class CountingDevice:
         mine: set[int] = set()
         with suppress(OSError, EOFError), client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with socket.create_connection(("127.0.0.1", self._port)) as server:
+            with socket.create_connection((self._host, self._port)) as server:
                 server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while True:
                     command = _take(client, 1)

@@ -1,9 +1,12 @@
-"""An RPC server of llama.cpp on this machine's processor: `rpc_server.py RPC GGML_FOLDER PORT`."""
+"""An RPC server of llama.cpp on this machine's processor.
+
+rpc_server.py RPC GGML_FOLDER HOST PORT
+"""
 
 import ctypes
 import sys
 
-library, folder, port = sys.argv[1:]
+library, folder, host, port = sys.argv[1:]
 ggml = ctypes.CDLL(f"{folder}/libggml.so.0")
 by_type = ggml.ggml_backend_dev_by_type
 by_type.restype, by_type.argtypes = ctypes.c_void_p, [ctypes.c_int]
@@ -17,4 +20,4 @@ start.argtypes = [
     ctypes.c_size_t,
     ctypes.c_void_p,
 ]
-start(f"127.0.0.1:{port}".encode(), None, 1, 1, devices)
+start(f"{host}:{port}".encode(), None, 1, 1, devices)

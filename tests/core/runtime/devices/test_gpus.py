@@ -70,12 +70,13 @@ class Driver:
             )
 
     def plan(self, path: Path, options: LoadOptions, **asked: Any) -> dict[str, Any]:
-        """What a load would take. The load begins then."""
+        """What a load would take."""
         self._say(json.dumps({"path": str(path), "options": to_builtins(options), **asked}))
         return self._hear()
 
     def load(self) -> dict[str, Any]:
         """What the load took, by device, as llama.cpp counts it. It is there until `free`."""
+        self._say("")
         return self._hear()
 
     def free(self) -> None:
@@ -94,7 +95,7 @@ class Driver:
         return found
 
     def close(self) -> None:
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -123,6 +124,7 @@ def run(
     """Plan and load a model."""
     plan = driver.plan(path, options, **asked)
     for device in devices:
+        assert device.emptied(), "what a plan takes is given back"
         device.forget()
     counted = driver.load()
     held = [device.held for device in devices]

@@ -12,6 +12,8 @@ from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, M
 from tests.support.bench import PATIENCE_S, Bench, about, alive, model
 
 S = InstanceState
+LONG = 16384
+"""A context that an answer without an end does not fill before a test goes on."""
 
 
 @pytest.mark.parametrize("name", ["tiny-GGUF/tiny-Q8_0.gguf", "padded-GGUF/padded-F16.gguf"])
@@ -180,7 +182,7 @@ async def test_a_slow_reader_gets_everything(bench: Bench, tiny: Path) -> None:
 
 
 async def test_a_cancelled_task_cancels_its_request(bench: Bench, tiny: Path) -> None:
-    instance = await bench.loaded(tiny)
+    instance = await bench.loaded(tiny, LoadOptions(context_length=LONG))
     task = asyncio.create_task(bench.answer(instance, "loop"))
     await bench.until(instance, lambda i: i.state is S.BUSY)
     task.cancel()
@@ -221,7 +223,7 @@ async def test_unloading_lets_a_running_answer_end(bench: Bench, tiny: Path) -> 
     assert (await unloading).process_gone
 
 
-@pytest.mark.parametrize("settings", [Settings(unload_grace_s=0)])
+@pytest.mark.parametrize("settings", [Settings(context_length=LONG, unload_grace_s=0)])
 async def test_unloading_cancels_an_answer_that_does_not_end_and_refuses_what_waits(
     bench: Bench, tiny: Path
 ) -> None:
@@ -309,7 +311,9 @@ async def test_closing_ends_every_engine_and_takes_no_more(
     from modeldeck.core.errors import ShuttingDown
 
     first = await bench.loaded(tiny)
-    second = await bench.loaded(demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf")
+    second = await bench.loaded(
+        demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf", LoadOptions(context_length=LONG)
+    )
     running = asyncio.create_task(bench.ask(second, about("loop")))
     await bench.until(second, lambda i: i.state is S.BUSY)
     async with asyncio.timeout(PATIENCE_S):

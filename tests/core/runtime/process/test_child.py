@@ -13,9 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+import pytest
 import pytest_asyncio
 
 from modeldeck.core.demo.model_writer import expected, write_gguf
+from modeldeck.core.runtime.process import engine_process
+from modeldeck.core.runtime.process.attachments import outgoing
 from modeldeck.core.runtime.process.engine_process import EngineProcess
 from modeldeck.core.runtime.process.frames import FrameDecoder
 from modeldeck.core.runtime.process.messages import (
@@ -25,6 +28,7 @@ from modeldeck.core.runtime.process.messages import (
     CancelCommand,
     CommandFailed,
     EmbedTexts,
+    EngineCommand,
     EngineHello,
     GenerateText,
     LoadModel,
@@ -42,6 +46,9 @@ from modeldeck.core.schema import GenerateRequest, LoadOptions, TokenQuery
 from tests.support.bench import PATIENCE_S, about
 
 PARALLEL = 4
+CONTEXT = 16384
+"""So long that an answer without an end fills the pipe, and waits for its reader, before its own
+end: it is in work as long as a test wants it to be."""
 GROWTH_BYTES = 12 << 20
 """What a process may grow over some hundred requests, once it has answered some."""
 
@@ -55,10 +62,20 @@ class ChildClient:
     last: int = 0
 
     def send(self, request: GenerateRequest) -> int:
+        number = self.number()
+        self.process.send(GenerateText(id=number, request=request))
+        return number
+
+    def number(self) -> int:
+        """The number of a new command."""
         self.last += 1
         self.reports[self.last] = []
-        self.process.send(GenerateText(id=self.last, request=request))
         return self.last
+
+    def send_together(self, *commands: EngineCommand) -> None:
+        """Send commands in one piece: the process never has one of them for long alone."""
+        pieces = [bytes(piece) for command in commands for piece in outgoing(command)]
+        self.process._pipes.write([b"".join(pieces)])
 
     async def receive(self) -> AnyReport:
         async with asyncio.timeout(PATIENCE_S):
@@ -85,21 +102,20 @@ class ChildClient:
     async def load(
         self, path: Path, cache_bytes: int = 0, folder: Path | None = None
     ) -> ModelLoaded:
-        self.last += 1
-        self.reports[self.last] = []
-        options = LoadOptions(context_length=1024, parallel=PARALLEL, threads=1)
+        number = self.number()
+        options = LoadOptions(context_length=CONTEXT, parallel=PARALLEL, threads=1)
         command = LoadModel(
-            id=self.last,
+            id=number,
             path=str(path),
             options=options,
-            default_context=1024,
+            default_context=CONTEXT,
             prefix_cache_bytes=cache_bytes,
             prefix_cache_folder=str(folder) if folder else None,
             prefix_cache_disk_bytes=1 << 26 if folder else 0,
         )
         self.process.send(command)
-        await self.until_over(self.last)
-        found = self.reports[self.last][-1]
+        await self.until_over(number)
+        found = self.reports[number][-1]
         assert isinstance(found, ModelLoaded), found
         return found
 
@@ -116,9 +132,7 @@ async def test_tokens_are_told_while_an_answer_is_in_work(client: ChildClient, t
     endless = client.send(about("loop"))
     while not client.text(endless):
         await client.receive()
-    client.last += 1
-    counting = client.last
-    client.reports[counting] = []
+    counting = client.number()
     client.process.send(TokenizeText(id=counting, query=TokenQuery(request=about("count"))))
     while not client.reports[counting]:
         await client.receive()
@@ -157,6 +171,7 @@ async def test_a_request_that_is_cancelled_before_it_begins_never_does(
     numbers = [client.send(about("count")) for _ in range(2)]
     client.process.send(CancelCommand(id=numbers[1] + 1))
     late = client.send(about("count"))
+    assert late == numbers[1] + 1
     await client.until_over(*numbers, late)
     assert client.failure(late) == "The request was cancelled before it began."
     assert [client.text(number) for number in numbers] == [expected("count")] * 2
@@ -166,9 +181,12 @@ async def test_a_pause_holds_a_request_back_until_it_is_resumed(
     client: ChildClient, tiny: Path
 ) -> None:
     await client.load(tiny)
-    number = client.send(about("long"))
-    client.process.send(PauseRequest(id=number))
-    other = client.send(about("count"))
+    number, other = client.number(), client.number()
+    client.send_together(
+        GenerateText(id=number, request=about("long")),
+        PauseRequest(id=number),
+        GenerateText(id=other, request=about("count")),
+    )
     await client.until_over(other)
     assert not client.over(number)
     held = client.text(number)
@@ -188,8 +206,10 @@ async def test_a_cancellation_is_heard_while_a_template_runs_beside_an_answer(
     number = client.send(plain)
     while not client.text(number):
         await client.receive()
-    endless = client.send(about("count"))
-    client.process.send(CancelCommand(id=endless))
+    endless = client.number()
+    client.send_together(
+        GenerateText(id=endless, request=about("count")), CancelCommand(id=endless)
+    )
     await client.until_over(endless, number)
     assert "cancelled" in client.failure(endless)
     again = client.send(plain)
@@ -201,12 +221,12 @@ async def test_a_request_for_vectors_is_refused_by_a_model_for_text_and_others_g
     client: ChildClient, tiny: Path
 ) -> None:
     await client.load(tiny)
-    number = client.send(about("long"))
-    client.last += 1
-    embed = client.last
-    client.reports[embed] = []
-    client.process.send(EmbedTexts(id=embed, texts=("x",)))
-    later = client.send(about("count"))
+    number, embed, later = (client.number() for _ in range(3))
+    client.send_together(
+        GenerateText(id=number, request=about("long")),
+        EmbedTexts(id=embed, texts=("x",)),
+        GenerateText(id=later, request=about("count")),
+    )
     await client.until_over(embed)
     assert not client.over(number), "a request that is refused waits for nothing"
     assert "loaded for text" in client.failure(embed)
@@ -252,8 +272,9 @@ async def test_hundreds_of_requests_with_cancellations_leave_nothing(
 
 
 async def test_conversations_are_saved_when_the_core_hangs_up(
-    client: ChildClient, tiny: Path, tmp_path: Path
+    client: ChildClient, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engine_process, "END_S", PATIENCE_S)  # it is not ended while it saves
     folder = tmp_path / "kept"
     await client.load(tiny, cache_bytes=1 << 20, folder=folder)
     number = client.send(about("count " + "bla " * 60))

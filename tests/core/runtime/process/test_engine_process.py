@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,6 +38,16 @@ async def nothing_left() -> AsyncIterator[None]:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.fixture
+def mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children that never say hello, and end with their input."""
+    program = tmp_path / "mute"
+    program.write_text("#!/bin/sh\nexec cat >/dev/null\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.usefixtures("mute")
 @pytest.mark.parametrize("steps", range(8))
 @pytest.mark.parametrize("cancellations", [1, 2])
 async def test_a_start_that_is_cancelled_leaves_nothing(steps: int, cancellations: int) -> None:
@@ -60,6 +72,13 @@ async def test_a_process_is_ended_when_the_wait_for_it_is_cancelled() -> None:
         await asyncio.wait({end})
     assert end.cancelled()
     assert process.gone
+
+
+async def test_a_process_that_is_killed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little time it had to end by itself: on a busy machine it is gone a little later."""
+    process = await EngineProcess.start("llama.cpp", ignore)
+    monkeypatch.setattr(engine_process, "END_S", 0)
+    assert await process.end()
 
 
 async def test_a_child_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,13 +281,16 @@ async def test_one_that_is_refused_as_busy_leaves_no_record(world: World) -> Non
 # Models that do not fit together
 
 
-async def test_a_model_is_kept_while_it_has_work_and_then_makes_room(world: World) -> None:
+async def test_a_model_is_kept_while_it_has_work_and_then_makes_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_turns, "HOLD_S", 1e9)
     await world.room_for_one()
     first = world.ask(world.a, "say 2 hold")
     await world.request("writing")
     other = world.ask(world.b, "say 2")
-    waits = await world.request("waiting", unique=world.b.unique)
-    assert waits.why == f"its memory is held by {world.a.unique}"
+    why = f"its memory is held by {world.a.unique}"
+    await world.request("waiting", unique=world.b.unique, why=why)
     assert await world.ask(world.a, "say 3") == PIECE * 3, "A A B A is answered as A A A B"
     assert not other.done()
     first.cancel()
@@ -305,7 +308,8 @@ async def test_a_request_for_another_model_does_not_wait_for_ever(
     first = world.ask(world.a, "say 2 hold")
     await world.request("writing")
     other = world.ask(world.b, "say 2 hold")
-    await world.request("waiting", unique=world.b.unique)
+    why = f"its memory is held by {world.a.unique}"
+    await world.request("waiting", unique=world.b.unique, why=why)
     newer = world.ask(world.a, "say 3")
     yielding = await world.request("waiting", why=f"{world.b.unique} waits for its memory")
     assert yielding.unique == world.a.unique

@@ -21,7 +21,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture
 async def asked(hub: DemoHub, tmp_path: Path) -> AsyncIterator[HubClient]:
-    client = HubClient(hub.url, lambda: None, tmp_path / "kept", timeout_s=5)
+    client = HubClient(hub.url, lambda: None, tmp_path / "kept", timeout_s=60)
     yield client
     await client.close()
 

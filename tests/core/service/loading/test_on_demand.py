@@ -27,8 +27,8 @@ from modeldeck.core.schema import (
 from modeldeck.core.service.loading.on_demand import MOST_TRIES, OnDemandLoader
 from modeldeck.core.storage.audit import AuditTrail
 from modeldeck.core.storage.database import Database
+from tests.support.before_load import stand_still_before_load, stands_still
 from tests.support.bench import PATIENCE_S, Bench, model
-from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -120,7 +120,13 @@ def tiny(demo_models: Path) -> Path:
     return demo_models / "tiny-GGUF" / "tiny-F16.gguf"
 
 
-async def held(world: World, tiny: Path) -> Instance:
+@pytest.fixture
+def standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines stand still before they load."""
+    stand_still_before_load(tmp_path, monkeypatch)
+
+
+async def held(world: World) -> Instance:
     """The instance, whose load is held up: its process stands still."""
     async with asyncio.timeout(PATIENCE_S):
         while not world.bench.changes:  # noqa: ASYNC110  # the first record has no event
@@ -128,7 +134,7 @@ async def held(world: World, tiny: Path) -> Instance:
     instance = world.bench.changes[0]
     started = await world.bench.until(instance, lambda i: i.pid is not None)
     assert started.pid is not None
-    suspend(started.pid)
+    await stands_still(started.pid)
     assert started.state is S.STARTING
     return started
 
@@ -148,12 +154,13 @@ async def test_a_model_is_loaded_once_and_kept_as_long_as_was_asked(
     await bench.until(first, lambda i: i.state is S.STOPPED)
 
 
+@pytest.mark.usefixtures("standing")
 async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
-    bench: Bench, audit: AuditTrail, tiny: Path
+    bench: Bench, audit: AuditTrail, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(bench, audit)
     waiting = [asyncio.create_task(world.use(tiny)) for _ in range(2)]
-    instance = await held(world, tiny)
+    instance = await held(world)
     assert instance.pid is not None
     waiting[0].cancel()
     await asyncio.wait([waiting[0]])
@@ -165,15 +172,17 @@ async def test_a_load_is_called_off_when_the_last_who_waits_goes_away(
     await bench.until(instance, lambda i: i.state is S.STOPPED)
     assert all(one.cancelled() for one in waiting)
     await tasks_ended()
+    monkeypatch.delenv("PYTHONPATH")
     assert (await world.use(tiny)).state is S.READY
 
 
+@pytest.mark.usefixtures("standing")
 async def test_a_load_that_somebody_asked_for_goes_on(
     bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     waiting = asyncio.create_task(world.use(tiny))
-    instance = await held(world, tiny)
+    instance = await held(world)
     assert instance.pid is not None
     world.on_demand.keep(instance.id)
     waiting.cancel()
@@ -183,13 +192,14 @@ async def test_a_load_that_somebody_asked_for_goes_on(
     await bench.until(instance, lambda i: i.state is S.READY)
 
 
+@pytest.mark.usefixtures("standing")
 async def test_a_load_is_called_off_also_while_it_is_being_noted(
     bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     world.loads.noted = asyncio.Event()  # as by an audit trail that takes its time
     waiting = asyncio.create_task(world.use(tiny))
-    instance = await held(world, tiny)
+    instance = await held(world)
     assert instance.pid is not None
     waiting.cancel()
     await bench.until(instance, lambda i: i.state is S.STOPPING)
@@ -234,12 +244,13 @@ async def test_what_is_refused_at_once_is_known_before_it_is_asked(
     allowed.on_demand.check(gone)  # it is loaded, and answers
 
 
+@pytest.mark.usefixtures("standing")
 async def test_a_load_is_not_called_off_by_a_core_that_ends_and_nothing_is_raised(
     bench: Bench, audit: AuditTrail, tiny: Path
 ) -> None:
     world = World(bench, audit)
     waiting = asyncio.create_task(world.use(tiny))
-    instance = await held(world, tiny)
+    instance = await held(world)
     assert instance.pid is not None
     audit.close()  # as a core does that was told to stop
     waiting.cancel()

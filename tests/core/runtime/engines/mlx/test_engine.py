@@ -15,11 +15,12 @@ from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.demo.model_writer import expected, write_mlx
 from modeldeck.core.errors import Cancelled, EngineFailed, InvalidRequest
 from modeldeck.core.formats.mlx_folder import read_folder
+from modeldeck.core.runtime.instance import receipt as receipts
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.schema import GenerateRequest, InstanceState, LoadOptions, Message
+from tests.support.before_load import stand_still_before_load
 from tests.support.bench import Bench, about, alive, model
 from tests.support.engine_talk import EngineTalk
-from tests.support.signals import suspend
 
 S = InstanceState
 
@@ -91,7 +92,11 @@ async def test_cancelling_is_heard_within_a_prompt(mlx: Path, more: dict[str, An
 
 
 @pytest.mark.parametrize("settings", [Settings(unload_grace_s=0)])
-async def test_unloading_cancels_an_answer_and_ends_with_a_receipt(bench: Bench, mlx: Path) -> None:
+async def test_unloading_cancels_an_answer_and_ends_with_a_receipt(
+    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The libraries of MLX may be shared with the engine of another test, and stay then.
+    monkeypatch.setattr(receipts, "SHARED_BYTES", 1 << 30)
     instance = await bench.loaded(mlx)
     assert (instance.context_length, instance.progress) == (4096, 1.0)
     stages = {change.stage: change.progress for change in bench.changes}
@@ -112,7 +117,9 @@ async def test_unloading_cancels_an_answer_and_ends_with_a_receipt(bench: Bench,
 
 async def test_a_load_is_called_off_at_once(bench: Bench, mlx: Path) -> None:
     instance = await bench.engines.load(model(mlx), LoadOptions())
-    await bench.until(instance, lambda i: i.stage == "starting mlx-lm")
+    await bench.until(
+        instance, lambda _: any(change.stage == "starting mlx-lm" for change in bench.changes)
+    )  # it may be further by the time that this is seen
     pid = bench.last(instance).pid
     receipt = await bench.engines.unload(instance.id)
     assert receipt.process_gone
@@ -171,13 +178,13 @@ async def test_a_template_cannot_reach_out_of_its_sandbox(bench: Bench, tmp_path
 
 @pytest.mark.parametrize("settings", [Settings(load_stall_s=0.2)])
 async def test_a_load_without_progress_is_given_up(
-    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, mlx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_still_before_load(tmp_path, monkeypatch, "mlx")
     monkeypatch.setattr(engine_process, "END_S", 0.05)
     instance = await bench.engines.load(model(mlx), LoadOptions())
     held = await bench.until(instance, lambda i: i.pid is not None)
     assert held.pid is not None
-    suspend(held.pid)
     with pytest.raises(EngineFailed, match="no progress"):
         await bench.engines.ready(instance.id)
     assert not alive(held.pid)

@@ -22,6 +22,7 @@ from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.runtime.process.messages import GenerateText, frame
 from modeldeck.core.schema import Format, InstanceState, LoadOptions, Model
 from modeldeck.core.storage.installation import Installation
+from tests.support.before_load import run_before_load
 from tests.support.bench import Bench, about, model
 from tests.support.signals import suspend
 
@@ -159,25 +160,21 @@ async def test_another_instance_lives_on_beside_a_bad_one(
 
 @pytest.mark.parametrize("mib", [160, 330])
 async def test_too_little_memory_costs_the_instance_and_is_told(
-    bench: Bench, mlx: Path, monkeypatch: pytest.MonkeyPatch, mib: int
+    bench: Bench, mlx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mib: int
 ) -> None:
     # Where it fails differs: libraries, their threads, the weights. mlx may even wait for ever for
     # a thread that it did not get.
-    import resource
-
-    monkeypatch.setattr(load_watchdog, "STUCK_S", 1.0)
-    monkeypatch.setattr(load_watchdog, "LOOK_S", 0.1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    instance = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
-    started = await bench.until(instance, lambda i: i.pid is not None)
-    assert started.pid is not None
-    resource.prlimit(started.pid, resource.RLIMIT_AS, (mib << 20, hard))
-    with pytest.raises((EngineFailed, EngineMissing)) as caught:
-        await bench.engines.ready(instance.id)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({mib << 20},) * 2)"
+    with monkeypatch.context() as patch:
+        run_before_load(tmp_path, patch, "mlx", limit)
+        patch.setattr(load_watchdog, "STUCK_S", 1.0)
+        patch.setattr(load_watchdog, "LOOK_S", 0.1)
+        instance = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
+        with pytest.raises((EngineFailed, EngineMissing)) as caught:
+            await bench.engines.ready(instance.id)
     assert caught.value.remedy
     record = bench.engines.instances[instance.id]
     assert (record.state, record.pid) == (InstanceState.FAILED, None)
-    assert resource.getrlimit(resource.RLIMIT_AS) == (soft, hard)
     again = await bench.engines.load(mlx_model(mlx), LoadOptions(context_length=512))
     assert (await bench.engines.ready(again.id)).state is InstanceState.READY
 

@@ -71,7 +71,7 @@ class Noise:
             vocabulary=size,
         )
         self._maker = AnswerMaker(self.model, Flag(), stop_loops=False)
-        self.turns = MlxTurns(self.model, 64 << 20, 0.5)
+        self.turns = MlxTurns(self.model, 64 << 20, 60.0)  # at any speed in the same steps
         self.told: dict[int, list[int]] = {}
         """The tokens of each request, by number."""
         self.found: dict[int, int] = {}

@@ -32,8 +32,12 @@ SEEDED: dict[str, Any] = {"seed": 3, "temperature": 1.0, "top_k": 1}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def talk(demo_models: Path) -> AsyncIterator[EngineTalk]:
-    """The tiny model, four at once, whose prompts are read 16 tokens at a time."""
-    options = LoadOptions(parallel=4, batch_size=16, cache_tokens=8192)
+    """The tiny model, four at once, whose prompts are read 16 tokens at a time.
+
+    The context is so long that an answer without an end fills the pipe, and waits for its reader,
+    before its own end.
+    """
+    options = LoadOptions(parallel=4, batch_size=16, context_length=16384, cache_tokens=65536)
     async with EngineTalk.start("mlx", demo_models / "tiny-mlx", options) as talk:
         assert talk.loaded.parallel == 4
         yield talk

@@ -19,7 +19,7 @@ from tests.support.bench import Bench
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(context_length=2048, silence_s=3, queue_length=6, unload_grace_s=10)
+    return Settings(context_length=2048, silence_s=60, queue_length=6, unload_grace_s=60)
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.schema import (
     Instance,
@@ -15,7 +17,7 @@ from modeldeck.core.schema import (
 )
 from tests.core.runtime.instance.many_requests.asked import Asked, idle
 from tests.support.bench import Bench
-from tests.support.scripted_engine import PIECE
+from tests.support.scripted_engine import PIECE, open_gate
 from tests.support.signals import suspend
 
 
@@ -25,12 +27,19 @@ async def killed(bench: Bench, instance: Instance, number: int = signal.SIGKILL)
     suspend(pid) if number == signal.SIGSTOP else os.kill(pid, number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("number", "settings"),
+    [
+        (signal.SIGKILL, Settings(context_length=2048)),
+        (signal.SIGSTOP, Settings(context_length=2048, silence_s=5)),
+    ],
+    ids=["killed", "silent"],
+)
 async def test_after_a_crash_what_has_shown_nothing_is_asked_again(
-    bench: Bench, instance: Instance, number: int
+    bench: Bench, instance: Instance, tmp_path: Path, number: int
 ) -> None:
     writing = Asked(bench, instance, "say 5 hold")
-    reading = Asked(bench, instance, "read 600 say 2")
+    reading = Asked(bench, instance, "read 3 gate say 2")
     left = Asked(bench, instance, "hold")
     waiting = [Asked(bench, instance, "say 3") for _ in range(2)]
     await writing.until(text=5)
@@ -41,6 +50,7 @@ async def test_after_a_crash_what_has_shown_nothing_is_asked_again(
     with pytest.raises(EngineFailed) as caught:
         await writing.answer()
     assert ("SIGKILL" if number == signal.SIGKILL else "sign of life") in str(caught.value)
+    open_gate(tmp_path)
     assert await reading.answer() == PIECE * 2
     assert [await one.answer() for one in waiting] == [PIECE * 3] * 2
     assert len(reading.chunks) == 3
@@ -83,9 +93,9 @@ async def test_one_that_ran_alone_is_told_and_not_asked_again(
 
 
 async def test_a_stuck_request_is_told_and_the_others_are_asked_again(
-    bench: Bench, instance: Instance
+    bench: Bench, instance: Instance, tmp_path: Path
 ) -> None:
-    other, writing = Asked(bench, instance, "read 900 say 1"), Asked(bench, instance, "say 1 hold")
+    other, writing = Asked(bench, instance, "gate say 1"), Asked(bench, instance, "say 1 hold")
     await writing.until(text=1)
     stuck = Asked(bench, instance, "stuck")
     with pytest.raises(InvalidRequest, match="grammar took too long") as caught:
@@ -94,5 +104,6 @@ async def test_a_stuck_request_is_told_and_the_others_are_asked_again(
     with pytest.raises(EngineFailed) as told:
         await writing.answer()
     assert "another request" in told.value.message
+    open_gate(tmp_path)
     assert await other.answer() == PIECE
     assert bench.last(instance).restarts == 1

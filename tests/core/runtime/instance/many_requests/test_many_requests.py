@@ -12,6 +12,7 @@ import pytest
 
 from modeldeck.core.config.config import RuntimeSettings as Settings
 from modeldeck.core.errors import Busy, Cancelled, Conflict
+from modeldeck.core.runtime.instance import supervisor
 from modeldeck.core.runtime.instance.request import BYTES_WAITING, CHUNKS_WAITING, TextRequest
 from modeldeck.core.runtime.process.messages import GenerateText
 from modeldeck.core.schema import (
@@ -23,7 +24,7 @@ from modeldeck.core.schema import (
 )
 from tests.core.runtime.instance.many_requests.asked import Asked, idle
 from tests.support.bench import PATIENCE_S, Bench
-from tests.support.scripted_engine import BIG, PIECE
+from tests.support.scripted_engine import BIG, PIECE, open_gate
 
 S = InstanceState
 
@@ -59,9 +60,9 @@ async def test_a_record_is_told_of_every_step(bench: Bench, instance: Instance) 
 
 
 async def test_a_slow_reader_holds_up_nobody_and_goes_on_later(
-    bench: Bench, instance: Instance
+    bench: Bench, instance: Instance, tmp_path: Path
 ) -> None:
-    slow = Asked(bench, instance, f"say {CHUNKS_WAITING * 4}")
+    slow = Asked(bench, instance, f"say {CHUNKS_WAITING * 2} gate say {CHUNKS_WAITING * 2}")
     slow.go.clear()
     await slow.until(text=1)
 
@@ -76,6 +77,7 @@ async def test_a_slow_reader_holds_up_nobody_and_goes_on_later(
     await heard("pause")
     assert await Asked(bench, instance, "say 200").answer() == PIECE * 200
     assert not said("resume")
+    open_gate(tmp_path)
     slow.go.set()
     assert await slow.answer() == PIECE * CHUNKS_WAITING * 4
     await heard("resume")
@@ -90,9 +92,11 @@ async def test_a_slow_reader_holds_up_nobody_and_goes_on_later(
     assert await slow.answer() == BIG * 400
 
 
-async def test_a_paused_answer_is_no_silence(bench: Bench, instance: Instance) -> None:
+async def test_a_paused_answer_is_no_silence(
+    bench: Bench, instance: Instance, settings: Settings, tmp_path: Path
+) -> None:
     """An engine has nothing to give a sign of life for while all that runs is paused."""
-    slow = Asked(bench, instance, f"say {CHUNKS_WAITING * 4}")
+    slow = Asked(bench, instance, f"say {CHUNKS_WAITING * 2} gate say 1")
     slow.go.clear()
     await slow.until(text=1)
     stream = slow.stream
@@ -104,12 +108,13 @@ async def test_a_paused_answer_is_no_silence(bench: Bench, instance: Instance) -
     assert limit_s() == 0
     other = Asked(bench, instance, "hold")
     await bench.until(instance, lambda i: i.running == 2)
-    assert limit_s() == 3
+    assert limit_s() == settings.silence_s
     await other.leave()
     await bench.until(instance, lambda i: i.running == 1)
     assert limit_s() == 0
+    open_gate(tmp_path)
     slow.go.set()
-    assert await slow.answer() == PIECE * CHUNKS_WAITING * 4
+    assert await slow.answer() == PIECE * (CHUNKS_WAITING * 2 + 1)
 
 
 async def test_an_engine_that_does_not_pause_cannot_fill_the_memory(
@@ -126,9 +131,9 @@ async def test_an_engine_that_does_not_pause_cannot_fill_the_memory(
 
 
 async def test_one_that_leaves_or_is_cancelled_costs_only_itself(
-    bench: Bench, instance: Instance
+    bench: Bench, instance: Instance, tmp_path: Path
 ) -> None:
-    stay = Asked(bench, instance, "say 300")
+    stay = Asked(bench, instance, "say 100 gate say 200")
     leaving, cancelled = (Asked(bench, instance, "endless") for _ in range(2))
     waiting, unlucky = (Asked(bench, instance, "say 1") for _ in range(2))
     await leaving.until(text=2)
@@ -144,6 +149,7 @@ async def test_one_that_leaves_or_is_cancelled_costs_only_itself(
         await cancelled.answer()
     await leaving.leave()
     assert await waiting.answer() == PIECE
+    open_gate(tmp_path)
     assert await stay.answer() == PIECE * 300
     await idle(bench, instance)
 
@@ -212,8 +218,10 @@ async def test_tokens_are_counted_while_all_slots_are_taken(
 # Unloading
 
 
-async def test_unloading_gives_all_that_run_their_time(bench: Bench, instance: Instance) -> None:
-    short, long = Asked(bench, instance, "say 150"), Asked(bench, instance, "say 300")
+async def test_unloading_gives_all_that_run_their_time(
+    bench: Bench, instance: Instance, tmp_path: Path
+) -> None:
+    short, long = (Asked(bench, instance, f"say 50 gate say {count}") for count in (100, 250))
     third = Asked(bench, instance, "say 1 hold")
     waiting = Asked(bench, instance, "say 1")
     await third.until(text=1)
@@ -223,6 +231,7 @@ async def test_unloading_gives_all_that_run_their_time(bench: Bench, instance: I
         await waiting.answer()
     with pytest.raises(Conflict, match="stopping"):
         await Asked(bench, instance, "say 1").answer()
+    open_gate(tmp_path)
     assert await short.answer() == PIECE * 150
     assert await long.answer() == PIECE * 300
     await third.leave()
@@ -235,14 +244,14 @@ async def test_unloading_gives_all_that_run_their_time(bench: Bench, instance: I
 async def test_a_request_at_the_very_end_of_the_idle_time_is_answered(
     bench: Bench, instance: Instance
 ) -> None:
-    supervisor = bench.engines._supervisors[instance.id]
+    owner = bench.engines._supervisors[instance.id]
     command = partial(GenerateText, request=GenerateRequest(prompt="say 3"))
     request = TextRequest(command)
     with ExitStack() as stack:
         bench.engines.change(instance.id, {"idle_ttl_s": 0.1})
         await asyncio.sleep(0)  # the idle time begins
         asyncio.get_running_loop().call_later(
-            0.15, lambda: stack.enter_context(supervisor.entered(request))
+            0.15, lambda: stack.enter_context(owner.entered(request))
         )
         time.sleep(0.2)  # noqa: ASYNC251  # so that both are due in the same round of the loop
         async with asyncio.timeout(PATIENCE_S):
@@ -252,18 +261,28 @@ async def test_a_request_at_the_very_end_of_the_idle_time_is_answered(
     await bench.until(instance, lambda i: i.state is S.STOPPED)
 
 
+@pytest.mark.parametrize("settings", [Settings(unload_grace_s=0.05)])
 async def test_after_the_grace_all_are_cut(
     bench: Bench, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modeldeck.core.runtime.instance.supervisor.CANCEL_S", 2.0)
+    monkeypatch.setattr(supervisor, "CANCEL_S", 60.0)
     cut = [Asked(bench, instance, "endless") for _ in range(2)]
-    deaf = Asked(bench, instance, "say 1 deaf")
-    for one in (*cut, deaf):
+    for one in cut:
         await one.until(text=1)
     assert (await bench.engines.unload(instance.id)).process_gone
     for one in cut:
         await one.answer()
         assert one.chunks[-1].finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("settings", [Settings(unload_grace_s=0.05)])
+async def test_one_that_does_not_end_when_it_is_cancelled_ends_with_its_process(
+    bench: Bench, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_S", 0.05)
+    deaf = Asked(bench, instance, "say 1 deaf")
+    await deaf.until(text=1)
+    assert (await bench.engines.unload(instance.id)).process_gone
     with pytest.raises(Cancelled, match="was unloaded"):
         await deaf.answer()
 
@@ -296,8 +315,8 @@ async def test_hundreds_of_requests_with_random_leaves_lose_no_place(
         await asyncio.gather(*(one(number) for number in range(300)))
     end = await idle(bench, instance)
     assert (end.running, end.restarts, end.pid) == (0, 0, instance.pid)
-    supervisor = bench.engines._supervisors[instance.id]
-    assert (dict(supervisor._queue.running), supervisor._queue.waiting) == ({}, 0)
+    queue = bench.engines._supervisors[instance.id]._queue
+    assert (dict(queue.running), queue.waiting) == ({}, 0)
 
 
 async def test_a_request_begins_when_its_turn_has_come_or_it_has_ended(
