@@ -13,7 +13,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     EVENTS,
     NDJSON,
@@ -22,6 +21,7 @@ from modeldeck.core.api.http.messages import (
     event,
     line,
 )
+from modeldeck.core.concurrency.deadline import Deadline
 from modeldeck.core.errors import (
     Ambiguous,
     Busy,

@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.schema import LoadOptions
 from tests.benchmarks.generation import BATCH, CONTEXT, Run, loaded_core, timed
+from tests.benchmarks.processes import cpu_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +58,6 @@ ROUTES = {
     "Messages": DialectRoute("/v1/messages", "max_tokens", "messages", b'"type":"text_delta"'),
     "Ollama": DialectRoute("/api/chat", "num_predict", "messages", b'"content":"'),
 }
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far: to the nanosecond on Linux, else to the clock's tick."""
-    threads = Path(f"/proc/{pid}/task")
-    if threads.is_dir():
-        told = [(each / "schedstat").read_text() for each in threads.iterdir()]
-        return sum(int(text.split()[0]) for text in told) / 1e9
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
 
 
 def ask(url: str, model: str, route: DialectRoute, text: str, tokens: int) -> Run:

@@ -44,6 +44,7 @@ import psutil
 from modeldeck.core.demo.model_writer import write_gguf
 from modeldeck.core.schema import LoadOptions
 from tests.benchmarks.generation import SERVER, START_S, llama_cpp_server, loaded_core
+from tests.benchmarks.processes import used_s
 
 CONTEXT, BATCH, PARALLEL = 16_384, 512, 16
 LEVELS = (1, 2, 4, 8, 16)
@@ -85,11 +86,7 @@ class Side:
 
     def cpu_s(self) -> float:
         """Processor seconds of its processes so far."""
-        total = 0.0
-        for process in (self.process, *self.process.children(recursive=True)):
-            times = process.cpu_times()
-            total += times.user + times.system
-        return total
+        return used_s(self.process)
 
 
 @dataclass(frozen=True, slots=True)

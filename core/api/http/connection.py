@@ -15,7 +15,6 @@ from typing import Any
 
 from modeldeck.core.api.http.access import ListenAddress, remaining_s, too_many
 from modeldeck.core.api.http.decoding import DECODED_AT_ONCE_BYTES, decode_and_handle
-from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import (
     Request,
     Response,
@@ -35,6 +34,7 @@ from modeldeck.core.api.http.responses import (
 from modeldeck.core.api.http.server_state import ServerState, peer_of, program_of
 from modeldeck.core.api.http.websocket import WebSocketConnection, handshake, run_handler
 from modeldeck.core.api.http.writer import SocketWriter
+from modeldeck.core.concurrency.deadline import Deadline
 from modeldeck.core.errors import RequestTimeout
 from modeldeck.core.schema import Token
 

@@ -14,13 +14,13 @@ import httptools
 import msgspec
 
 from modeldeck.core.api.http.access import Caller, ListenAddress
-from modeldeck.core.api.http.limits import Deadline
 from modeldeck.core.api.http.messages import Request, Response, error_response
 from modeldeck.core.api.http.meter import RequestMetrics
 from modeldeck.core.api.http.origin_checks import check, preflight_headers
 from modeldeck.core.api.http.request_head import RequestHead, read
 from modeldeck.core.api.http.router import Route
 from modeldeck.core.api.http.server_state import ServerState, log
+from modeldeck.core.concurrency.deadline import Deadline
 from modeldeck.core.errors import (
     Busy,
     DeckError,

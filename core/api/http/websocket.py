@@ -27,7 +27,7 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionParameter
 
-from modeldeck.core.api.http.limits import ConnectionLimits, Deadline
+from modeldeck.core.api.http.limits import ConnectionLimits
 from modeldeck.core.api.http.messages import Request, Response
 from modeldeck.core.api.http.request_head import RequestHead
 from modeldeck.core.api.http.request_parser import PendingRequest
@@ -35,6 +35,7 @@ from modeldeck.core.api.http.responses import failed
 from modeldeck.core.api.http.server_state import ServerState
 from modeldeck.core.api.http.websocket_frames import FragmentAssembler, TextFrame
 from modeldeck.core.api.http.writer import PeerGone, SocketWriter
+from modeldeck.core.concurrency.deadline import Deadline
 from modeldeck.core.errors import DeckError
 
 _LOG = logging.getLogger("modeldeck.core.api.websocket")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from modeldeck.core.api.http.limits import ConnectionLimits, Deadline
+from modeldeck.core.api.http.limits import ConnectionLimits
+from modeldeck.core.concurrency.deadline import Deadline
 
 
 class PeerGone(Exception):

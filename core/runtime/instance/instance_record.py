@@ -27,10 +27,12 @@ class InstanceRecord:
 
     def update(self, **changes: Any) -> None:
         """Change fields; nothing is reported where they stay the same."""
-        record = replace(self.now, **changes)
-        if record != self.now:
-            self.now = record
-            self._on_change(record)
+        now = self.now
+        if changed := {
+            name: value for name, value in changes.items() if getattr(now, name) != value
+        }:
+            self.now = replace(now, **changed)
+            self._on_change(self.now)
 
     def transition(self, event: LifecycleEvent, **changes: Any) -> None:
         """Change the state by an event of its life, and fields with it."""
@@ -73,15 +75,13 @@ class InstanceRecord:
 
     def reported(self, report: AnyReport, request: RequestStream[Any] | None) -> None:
         """Record the figures of a report, and which slot its request has, or had."""
+        changes: dict[str, Any] = {}
         if request is not None:
-            self._record_slot(report, request)
+            who = request.requester.who
+            changes["slots"] = slot_use.after(self.now.slots, report, request.slot, who)
+            if isinstance(report, PromptProgress):
+                request.slot = report.slot
         if count := tokens(report):
             most = max(self.now.context_used or 0, count)
-            self.update(context_used=most, **figures(report))
-
-    def _record_slot(self, report: AnyReport, request: RequestStream[Any]) -> None:
-        slots = slot_use.after(self.now.slots, report, request.slot, request.requester.who)
-        if isinstance(report, PromptProgress):
-            request.slot = report.slot
-        if slots is not self.now.slots:
-            self.update(slots=slots)
+            changes |= {"context_used": most, **figures(report)}
+        self.update(**changes)

@@ -185,7 +185,7 @@ class EngineProcess:
                 )
             if pipes.finished.is_set():
                 raise death(self._transport.get_returncode(), tuple(pipes.lines))
-            pipes.activity.clear()
+            pipes.forget_what_came()
             await self._wait_for_data(silence_s)
         found = pipes.reports.popleft()
         if len(pipes.reports) < REPORTS_WAITING // 2:
@@ -194,22 +194,18 @@ class EngineProcess:
 
     async def _wait_for_data(self, silence_s: Callable[[], float] | None) -> None:
         """Wait until the process sends data or ends. Raises NoAnswer."""
-        activity = self._pipes.activity
-        if silence_s is None:
-            await activity.wait()
         quiet_s = 0.0
         # In steps, each of which counts once: when the core was suspended too, as on a machine that
         # slept, the clock says nothing about the child.
-        while silence_s is not None and not activity.is_set():
-            limit_s = silence_s()
+        while True:
+            limit_s = silence_s() if silence_s is not None else 0.0
             if limit_s and quiet_s >= limit_s:
                 raise NoAnswer(
                     f"The engine does not answer: it gave no sign of life for {limit_s:g} s."
                 )
             step_s = min(LOOK_S, limit_s / 4) if limit_s else LOOK_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(step_s):
-                    await activity.wait()
+            if await self._pipes.wait(step_s):
+                return
             quiet_s = quiet_s + step_s if limit_s else 0.0
 
     async def wait(self) -> None:

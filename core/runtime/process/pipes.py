@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from modeldeck.core.concurrency.deadline import Deadline
 from modeldeck.core.runtime.process.engine_log import LogLevel, TakeLine, log_line
 from modeldeck.core.runtime.process.frames import FrameDecoder, FrameError
 from modeldeck.core.runtime.process.messages import Alive, AnyReport, report
@@ -28,8 +29,6 @@ class EnginePipes(asyncio.SubprocessProtocol):
     def __init__(self, take_line: TakeLine) -> None:
         self.reports: deque[AnyReport] = deque()
         self.lines: deque[tuple[LogLevel, str]] = deque(maxlen=LOG_LINES)
-        self.activity = asyncio.Event()
-        """Set when data comes, and when no more can come."""
         self.finished = asyncio.Event()
         """Set when the process is gone and all its output has been read."""
         self.broken: str | None = None
@@ -41,6 +40,10 @@ class EnginePipes(asyncio.SubprocessProtocol):
         self._full = False
         """Whether the pipe to the process takes no more for now."""
         self._transport: asyncio.SubprocessTransport | None = None
+        self._came = False
+        """Whether data came, or the end of it, since `forget_what_came`."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = Deadline(self._wake)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport of the process."""
@@ -54,14 +57,40 @@ class EnginePipes(asyncio.SubprocessProtocol):
             return
         try:
             found = [report(payload) for payload in self._decoder.feed(data)]
-            # `Alive` has no content: setting `activity` is all that it is for.
+            # `Alive` has no content: that something came is all that it says.
             self.reports.extend(item for item in found if not isinstance(item, Alive))
         except (FrameError, msgspec.DecodeError) as error:
             self.broken = str(error)
             self.pause()
         if len(self.reports) >= REPORTS_WAITING:
             self.pause()
-        self.activity.set()
+        self._came = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def forget_what_came(self) -> None:
+        """Let `wait` wait for what comes from now on."""
+        self._came = False
+
+    async def wait(self, limit_s: float) -> bool:
+        """Wait until data comes, or no more can come; False where that takes too long.
+
+        Called for each token or few of an answer, so it costs less than `asyncio.timeout`.
+        """
+        if self._came:
+            return True
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        self._deadline.set(limit_s)
+        try:
+            await waiter
+        finally:
+            if self._waiter is waiter:  # else it was cancelled, and the next one waits already
+                self._deadline.clear()
+                self._waiter = None
+        return self._came
 
     def _read_log(self, data: bytes) -> None:
         *whole, self._partial = (self._partial + data).split(b"\n")
@@ -123,4 +152,6 @@ class EnginePipes(asyncio.SubprocessProtocol):
         if self._partial:
             self._add_line(self._partial)
         self.finished.set()
-        self.activity.set()
+        self._deadline.close()
+        self._came = True
+        self._wake()

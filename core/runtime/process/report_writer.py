@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from modeldeck.core.runtime.process.messages import EngineReport, TextPiece, frame
 
-HOLD_S = 0.015
-"""Seconds that text may wait for more of it: a screen shows 60 pictures a second."""
+HOLD_S = 0.03
+"""Seconds that text may wait for more of it: 33 additions a second read as a steady flow."""
 MOST_HELD = 32
 """Reports that may wait: half of what the core reads at once."""
 
