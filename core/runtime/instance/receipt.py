@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modeldeck.core.schema import Instance, ProcessMemory, UnloadReceipt
+from modeldeck.core.schema import Engine, Instance, ProcessMemory, UnloadReceipt
 
-SHARED_BYTES = 16 << 20
-"""Shared pages below this are those of Python and the C library, and are not reported."""
+LIBRARY_BYTES: dict[Engine, int] = {"llama.cpp": 16 << 20, "mlx": 48 << 20}
+"""Shared pages below this are those of Python and the engine's libraries, and are not reported: of
+two MLX engines, each counts 18 MiB of them. MLX reads its weights, so it shares none of those."""
 MIB = 1 << 20
 
 
@@ -20,15 +21,15 @@ def held(memory: ProcessMemory | None) -> int | None:
     return next(count for count in known if count is not None)
 
 
-def shared(memory: ProcessMemory | None) -> int:
-    """Bytes of a process that other processes map as well, such as the weights of a model.
+def shared(memory: ProcessMemory | None, engine: Engine) -> int:
+    """Bytes of an engine's process that others map as well, such as the weights of a model.
 
     0 where they are no more than the libraries that all processes share.
     """
     if memory is None or memory.pss_bytes is None or memory.private_bytes is None:
         return 0
     count = memory.pss_bytes - memory.private_bytes
-    return count if count > SHARED_BYTES else 0
+    return count if count > LIBRARY_BYTES[engine] else 0
 
 
 def measured_fields(record: Instance, memory: ProcessMemory) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def receipt(
         gone: Whether the process is gone.
     """
     before_bytes, after_bytes = held(before), 0 if gone else held(after)
-    shared_bytes = shared(before)
+    shared_bytes = shared(before, record.engine)
     freed = None
     if before_bytes is not None and after_bytes is not None:
         freed = max(0, before_bytes - max(after_bytes, shared_bytes))

@@ -1,6 +1,7 @@
 """What an unload gives back, by what the system says."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from modeldeck.core.memory import probe
 from modeldeck.core.runtime.instance.receipt import receipt
-from modeldeck.core.schema import Instance, InstanceState, LoadOptions, ProcessMemory
+from modeldeck.core.schema import Engine, Instance, InstanceState, LoadOptions, ProcessMemory
 from tests.support.bench import PATIENCE_S, Bench, alive
 
 MIB = 1 << 20
@@ -58,6 +59,16 @@ def test_what_did_not_come_back_is_said_with_who_holds_it(
         assert found.not_freed is None
     else:
         assert words in (found.not_freed or "")
+
+
+@pytest.mark.parametrize(
+    ("engine", "kept"),
+    [("llama.cpp", 20), ("mlx", 0)],  # libraries of MLX, which maps no weights
+)
+def test_libraries_that_engines_share_count_as_freed(engine: Engine, kept: int) -> None:
+    found = receipt(replace(RECORD, engine=engine), memory(100, 80), None, seconds=0.1, gone=True)
+    assert found.freed_bytes == (100 - kept) * MIB
+    assert (found.not_freed is None) is (kept == 0)
 
 
 class MeasuredTwice:
