@@ -146,8 +146,9 @@ async def test_finished_ones_are_cleared_at_once(screen: Any) -> None:
         await at.press("X")
         await at.until(lambda: not at.state.downloads)
         await at.sees("2 downloads cleared", "no downloads")
-        models = at.state.models.values()
-        assert {m.unique for m in models if m.downloaded} >= {TINY, SPLIT}
+        await at.until(
+            lambda: {m.unique for m in at.state.models.values() if m.downloaded} >= {TINY, SPLIT}
+        )
         await at.press("z")
         await at.sees("Undone: download of")
         await at.until(lambda: len(at.state.downloads) == 1)
