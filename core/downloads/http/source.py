@@ -124,7 +124,7 @@ class ResponseBody:
                         if not await in_own_thread(partial(hand_over, ready), sink.stop):
                             return
             except asyncio.CancelledError:
-                sink.stop()  # a rate limit would hold back what was gathered, and the cancel with it
+                sink.stop()  # else the rate limit would hold back what was gathered
                 raise
             finally:
                 await in_own_thread(partial(hand_over, gathered), sink.stop)
