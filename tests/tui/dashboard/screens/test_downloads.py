@@ -21,7 +21,7 @@ SPLIT = "deck/tiny-split-GGUF:F16"
 TINY = "deck/tiny-GGUF:Q8_0"
 CORRUPT = "deck/corrupt-GGUF:Q8_0"
 
-SLOW = 100_000
+SLOW = 50_000
 """Bytes a second of each connection: whatever their number, `PADDED` does not end meanwhile."""
 CRAWL = 10_000
 """Bytes a second of all downloads together: even a small one takes minutes."""
@@ -76,7 +76,7 @@ async def test_a_download_is_seen_from_its_start_to_its_end(screen: Any, hub: De
     hub.rate_bytes_per_s = SLOW
     async with screen("downloads") as at:
         await at.client.download(PADDED)
-        await at.sees("1 active", "padded F16", "downloading", "MB/s", "left afterwards")
+        await at.sees("1 active", "padded F16", "downloading", "B/s", "left afterwards")
         await at.until(lambda: job(at).received_bytes > 0)
         hub.rate_bytes_per_s = None
         await at.sees("1 downloaded", "verified", "✓")
