@@ -123,6 +123,9 @@ class ResponseBody:
                         ready, gathered, since = gathered, bytearray(), time.monotonic()
                         if not await in_own_thread(partial(hand_over, ready), sink.stop):
                             return
+            except asyncio.CancelledError:
+                sink.stop()  # else the rate limit would hold back what was gathered
+                raise
             finally:
                 await in_own_thread(partial(hand_over, gathered), sink.stop)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modeldeck.core.errors import InvalidRequest, NotFound, TooLarge
-from modeldeck.tui.chats import attachments
+from modeldeck.tui.chats import attachments, file_search
 from modeldeck.tui.chats.attachments import picture_size, read_attachment
 from modeldeck.tui.chats.chat import Chat, ChatAttachment, ChatFigures, ChatOptions, ChatTurn
 from modeldeck.tui.chats.context import context_use
@@ -59,7 +59,10 @@ def test_a_folder_can_be_named(text: str, folder: str, words: str) -> None:
     assert FileQuery.of(text) == FileQuery(folder=folder, words=words)
 
 
-async def test_files_below_a_folder_without_hidden_ones(tmp_path: Path) -> None:
+async def test_files_below_a_folder_without_hidden_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_search, "SCAN_LIMIT_S", 60.0)
     for name in ("b.txt", "a/c.txt", ".git/x", "node_modules/y"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")

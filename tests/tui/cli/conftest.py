@@ -7,6 +7,14 @@ from click.testing import CliRunner
 
 from modeldeck.tui.cli.main import main
 from tests.tui.cli.as_script import Command, Run
+from tests.tui.conftest import PATIENCE_S
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in this process wait as long as the tests for a core that is slow to answer."""
+    monkeypatch.setattr("modeldeck.tui.cli.actions.load.MEASURE_S", PATIENCE_S)
+    monkeypatch.setattr("modeldeck.tui.cli.status_line.PATIENCE_S", PATIENCE_S)
 
 
 @pytest.fixture

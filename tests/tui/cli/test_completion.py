@@ -86,7 +86,7 @@ def run(*words: str) -> str:
 def in_zsh(words: str) -> str:
     """It completes on a terminal alone, by the tab key."""
     zsh = pexpect.spawn(
-        "zsh", ["-f", "-i"], env=environ(), encoding="utf-8", dimensions=(24, 200), timeout=30
+        "zsh", ["-f", "-i"], env=environ(), encoding="utf-8", dimensions=(24, 200), timeout=90
     )
     load = "autoload -U compinit; compinit -u -D"
     zsh.sendline(f"PS1='ready$ '; {load}; eval \"$(modeldeck completion zsh)\"; echo s''et")

@@ -138,7 +138,7 @@ def test_a_thought_is_no_part_of_the_answer(core: CoreProcess, modeldeck: Comman
 
 
 def test_a_pipe_gets_plain_lines(core: CoreProcess, hub: DemoHub, modeldeck: Command) -> None:
-    hub.rate_bytes_per_s = 40_000_000
+    hub.rate_bytes_per_s = 2_000_000  # of each connection
     lines = modeldeck("pull", PADDED).out
     assert not set(lines) & {"\r", "\x1b"}
     assert any("downloading" in line for line in lines.splitlines()), lines
@@ -149,7 +149,7 @@ def test_a_terminal_gets_one_line_that_changes(
     core: CoreProcess, hub: DemoHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELDECK_TUI_NOTIFY_AFTER_S", "0")
-    hub.rate_bytes_per_s = 20_000_000
+    hub.rate_bytes_per_s = 1_000_000  # of each connection
     code, shown = on_terminal("pull", PADDED)
     assert code == 0, shown
     drawn = re.findall(r"\r↓ deck/padded-GGUF:F16  [▇▁]{10} +\d+ %  .{1,40}?\x1b\[K", shown)
@@ -163,7 +163,7 @@ def test_a_terminal_gets_one_line_that_changes(
 
 
 def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: Command) -> None:
-    hub.rate_bytes_per_s = 200_000  # of each connection
+    hub.rate_bytes_per_s = 50_000  # of each connection: it takes minutes
     err = interrupted_pull(PADDED)
     assert f"modeldeck pull --cancel {PADDED}" in err
     assert "Traceback" not in err
@@ -182,7 +182,7 @@ def test_a_download_outlives_ctrl_c(core: CoreProcess, hub: DemoHub, modeldeck: 
 def test_a_download_is_cancelled_and_goes_on_later(
     core: CoreProcess, hub: DemoHub, modeldeck: Command
 ) -> None:
-    hub.rate_bytes_per_s = 200_000  # of each connection
+    hub.rate_bytes_per_s = 50_000  # of each connection: it takes minutes
     modeldeck("pull", "--detach", PADDED)
     cancelled = modeldeck("pull", "--cancel", PADDED, "--json").json
     assert cancelled["state"] == "canceled"

@@ -60,7 +60,7 @@ def test_a_core_that_has_something_to_do_stays(alone: Path, modeldeck: Command) 
 def test_ctrl_c_in_a_pull_that_started_the_core_names_both_ways_out(
     alone: Path, hub: DemoHub, modeldeck: Command
 ) -> None:
-    hub.rate_bytes_per_s = 200_000  # of each connection
+    hub.rate_bytes_per_s = 50_000  # of each connection: it takes minutes
     err = interrupted_pull(PADDED)
     assert "pull --cancel" in err
     assert "The core keeps running: a download is running. `modeldeck stop` ends it." in err
@@ -76,7 +76,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    hub.rate_bytes_per_s = 200_000  # of each connection
+    hub.rate_bytes_per_s = 50_000  # of each connection: it takes minutes
     monkeypatch.setattr(models, "PATIENCE_S", 0.0)
 
     async def pull() -> None:

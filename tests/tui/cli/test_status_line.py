@@ -14,6 +14,7 @@ from modeldeck.tui.cli import status_line
 from modeldeck.tui.cli.status_line import FORMAT, NAMES, BadFormat, filled, values
 from modeldeck.tui.text.format import ASCII, UNICODE
 from tests.support.process import CoreProcess
+from tests.tui.conftest import PATIENCE_S
 
 IDLE = Summary(
     name="box", version="1.2.3", memory_total_bytes=64 << 30, memory_available_bytes=46 << 30,
@@ -88,7 +89,9 @@ def test_only_what_asks_for_the_line_alone_goes_the_quick_way(
 def program(*words: str) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys; sys.argv = ['modeldeck', *sys.argv[1:]]\n"
+        "from modeldeck.tui.cli import status_line\n"
         "from modeldeck.tui.program import main\n"
+        f"status_line.PATIENCE_S = {PATIENCE_S}\n"
         "code = main()\n"
         "heavy = {'click', 'asyncio', 'httpx', 'msgspec', 'rich', 'modeldeck.core.client.client', "
         "'modeldeck.core.schema'}\n"

@@ -88,9 +88,20 @@ class Screen:
                 if condition():
                     return
 
+    @property
+    def is_working(self) -> bool:
+        """Whether work that a key began still runs, such as asking the core or the person."""
+        return any(worker.name != "link" for worker in self.app.workers)
+
     async def sees(self, *words: str) -> None:
         """Wait until all of these are drawn."""
         await self.until(lambda: all(word in self.text for word in words))
+
+    async def told(self, *words: str) -> None:
+        """Wait until each of these was said in a message; a later one may be shown by then."""
+        await self.until(
+            lambda: all(any(word in m.text for m in self.app.messages) for word in words)
+        )
 
 
 Open = Callable[..., AbstractAsyncContextManager[Screen]]
@@ -157,16 +168,24 @@ def opens(core: CoreProcess) -> Open:
                     **options,  # type: ignore[arg-type] # what a test wants to try
                 )
                 app = Dashboard(attach, given)
+                # On a slow machine a message would fade before a test has looked for it.
+                app.clock = lambda: 0.0
                 async with app.run_test(size=size) as pilot:
                     screen = Screen(app=app, pilot=pilot, client=client)
                     await screen.until(lambda: app.state is not None or held is not None)
                     app.current = view
+                    await screen.until(lambda: in_front(app, view))
                     await pilot.pause()
                     yield screen
                 await left.wait()  # leaving cancels the link; its sockets are closed after that
             await app.chats.close()
 
     return opened
+
+
+def in_front(app: Dashboard, view: str) -> bool:
+    """Whether a view is shown and has its place: before that it draws no rows to act on."""
+    return app.survives and view == app.view.NAME and app.view.size.width > 0
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from modeldeck.core.client.client import Client
-from modeldeck.core.demo.hub import DemoHub
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 from modeldeck.tui.dashboard.widgets.table import Table
 
 NAMES = ("deck/padded-GGUF:F16", "deck/tiny-GGUF:F16", "deck/tiny-split-GGUF:F16")
-SLOW = 20_000
-"""Bytes a second of each connection, so that no download ends meanwhile."""
+CRAWL = 10_000
+"""Bytes a second of all downloads together: one that ends would move its row."""
 TEXT = "the quick brown fox jumps over the lazy dog 0123456789"
 
 
@@ -38,15 +37,13 @@ def load() -> Iterator[None]:
 
 async def begun(client: Client) -> None:
     """Begin three downloads."""
+    await client.change_settings(rate_limit_bytes_per_s=CRAWL)
     await asyncio.gather(*(client.download(name) for name in NAMES))
     await client.feed.until(lambda s: sum(j.received_bytes > 0 for j in s.downloads.values()) >= 2)
 
 
 @pytest.mark.parametrize("view", ["downloads", "catalog"])
-async def test_no_key_is_lost_while_three_downloads_run(
-    screen: Any, hub: DemoHub, load: None, view: str
-) -> None:
-    hub.rate_bytes_per_s = SLOW
+async def test_no_key_is_lost_while_three_downloads_run(screen: Any, load: None, view: str) -> None:
     async with screen(view, before=begun) as at:
         table = at.app.view.query_one(Table)
         await at.until(lambda: len(table.items) >= 3)

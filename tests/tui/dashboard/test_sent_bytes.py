@@ -41,12 +41,12 @@ async def test_nothing_is_sent_at_rest(screen: Any, sent: list[str], view: str) 
 
 
 async def quiet(at: Any, sent: list[str]) -> None:
-    """Wait until a few looks in a row sent nothing."""
+    """Wait until a few looks in a row sent nothing, and no answer is to come."""
     seen, since = size_of(sent), at.app._looks
 
     def calm() -> bool:
         nonlocal seen, since
-        if size_of(sent) != seen:
+        if size_of(sent) != seen or at.is_working:
             seen, since = size_of(sent), at.app._looks
         return bool(at.app._looks >= since + SLOW)
 

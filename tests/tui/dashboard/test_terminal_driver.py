@@ -62,6 +62,8 @@ async def test_leaving_a_terminal_that_is_gone_waits_for_nobody(
         driver.close()
         for _ in range(MAX_QUEUED_WRITES * 3):  # a timer that goes on
             driver.write("a line for a terminal that is given back\n")
+        assert driver._watching is not None
+        driver._watching.join(30)  # it sends the signal as well, to whoever hears it then
     assert set(hang_ups) == {signal.SIGHUP}
 
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.state import State
     from modeldeck.tui.cli.output import Output
 
-MEASURE_S = 3.0
-"""For the first measurement of a model that was just loaded: it is taken once a second."""
+MEASURE_S = 10.0
+"""For the first measurement of a model that was just loaded: it is taken once a second, and later
+where the machine is busy."""
 
 
 async def plan_load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -263,3 +264,42 @@ async def test_a_header_that_cannot_be_sent_is_quoted_by_no_error(
                 error = error.__cause__
         await source.close()
         await hub.close()
+
+
+class HeldBack(Gathered):
+    """A sink under a rate limit that lets nothing in before it is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = threading.Event()
+
+    def room(self) -> int:
+        self._stopped.wait()
+        return 0
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+async def test_a_cancel_does_not_wait_for_the_rate_limit() -> None:
+    has_sent = asyncio.Event()
+
+    class Stalls(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield bytes(60)
+            has_sent.set()
+            await asyncio.Event().wait()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(206, headers={"content-range": "bytes 40-99/100"}, stream=Stalls())
+
+    source = DownloadSource("https://hub.example", lambda: None, 1, httpx.MockTransport(answer))
+    async with source.open(PLACE, (40, 100), "") as body:
+        sink = HeldBack()
+        pouring = asyncio.create_task(body.pour(sink))
+        await has_sent.wait()
+        pouring.cancel()
+        done, _ = await asyncio.wait([pouring], timeout=60)
+        sink.stop()  # else nothing would end, where the cancel did not
+        assert done
+    await source.close()

@@ -39,7 +39,7 @@ def told(*words: str) -> Any:
 
 
 def test_a_download_is_held_moved_limited_and_goes_on(core: CoreProcess) -> None:
-    run("limit", "1MB/s")
+    run("limit", "10kB/s")  # the smaller one takes minutes
     assert told("downloads", "--at-once", "1") == []
     run("pull", "--detach", PADDED, TINY)
     assert [job["unique"] for job in told("downloads")] == [PADDED, TINY]

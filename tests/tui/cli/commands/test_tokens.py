@@ -17,6 +17,7 @@ from modeldeck.core.schema import TOKEN_SECRET
 from modeldeck.tui.cli.commands.tokens import DurationParam
 from modeldeck.tui.cli.main import main
 from tests.support.process import CoreProcess
+from tests.tui.conftest import PATIENCE_S
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -49,14 +50,16 @@ def test_a_token_s_life(core: CoreProcess) -> None:
     assert "never" in shown
     assert secret not in shown
     bearer = {"Authorization": f"Bearer {secret}"}
-    assert httpx.get(f"{core.url}/models", headers=bearer).status_code == 200
-    assert httpx.post(f"{core.url}/deck/stop", headers=bearer).status_code == 403
+    assert httpx.get(f"{core.url}/models", headers=bearer, timeout=PATIENCE_S).status_code == 200
+    assert (
+        httpx.post(f"{core.url}/deck/stop", headers=bearer, timeout=PATIENCE_S).status_code == 403
+    )
     assert "already" in run("token", "create", "laptop", code=4)
     assert "name" in run("token", "create", "a b", code=2)
     assert run("token", "revoke", "laptop") == "laptop holds no more.\n"
-    assert httpx.get(f"{core.url}/models", headers=bearer).status_code == 401
+    assert httpx.get(f"{core.url}/models", headers=bearer, timeout=PATIENCE_S).status_code == 401
     assert "token list" in run("token", "revoke", "laptop", code=3)
-    actions = httpx.get(f"{core.url}/deck/audit").json()["entries"]
+    actions = httpx.get(f"{core.url}/deck/audit", timeout=PATIENCE_S).json()["entries"]
     assert [(entry["action"], entry["outcome"]) for entry in actions] == [
         ("revoke token", "not_found"),
         ("revoke token", "done"),
@@ -80,10 +83,10 @@ def test_the_first_one_can_be_made_though_the_core_would_not_start(
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     secret = told("token", "create", "first")["secret"]
     with CoreProcess(environ) as core:
-        url = httpx.get(f"{core.url}/deck/state").json()["host"]["urls"][-1]
-        assert httpx.get(f"{url}/models").status_code == 401
+        url = httpx.get(f"{core.url}/deck/state", timeout=PATIENCE_S).json()["host"]["urls"][-1]
+        assert httpx.get(f"{url}/models", timeout=PATIENCE_S).status_code == 401
         bearer = {"Authorization": f"Bearer {secret}"}
-        assert httpx.get(f"{url}/models", headers=bearer).status_code == 200
+        assert httpx.get(f"{url}/models", headers=bearer, timeout=PATIENCE_S).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ async def test_a_model_from_a_path_and_what_the_core_refuses(
     path = demo_models / "tiny-GGUF" / "tiny-Q8_0.gguf"
     async with screen("catalog") as at:
         await at.press("n")
+        await at.sees("New custom model")
         await at.write("/no/such/model.gguf")
         await at.sees("There is nothing at /no/such/model.gguf.")
         await at.press("enter")
@@ -61,6 +62,7 @@ async def test_a_model_from_a_path_and_what_the_core_refuses(
         await at.until(lambda: not isinstance(at.app.screen, CustomForm))
         await at.until(lambda: custom(at, "tiny-Q8_0") is not None)
         await at.press("n")
+        await at.sees("New custom model")
         await at.write(str(path))
         await at.press("enter")
         await at.sees("There is such a model already")

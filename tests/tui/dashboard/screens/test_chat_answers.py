@@ -111,6 +111,7 @@ def test_blocks_of_code_are_found() -> None:
 
 async def test_a_block_of_code_is_copied_by_its_number(screen: Any) -> None:
     async with screen("chat", before=loaded) as at:
+        await visited(at)
         view = chat(at)
         question = ChatTurn(role="user", text="code?", at=1)
         await view.session.add(question)

@@ -26,6 +26,7 @@ from tests.tui.dashboard.screens.chat_hands import (
     ended,
     loaded,
     path,
+    said,
     say,
     told,
 )
@@ -139,7 +140,7 @@ async def test_both_forms_of_a_file_hold_both_turns(
         await at.press("right")
         await at.sees("◂ JSON ▸", "~/count.json")
         await at.press("enter")
-        await at.until((tmp_path / "count.json").exists)
+        await at.until(lambda: sum("Wrote " in text for text in said(at)) == 2)
         await at.press("E")
         await at.sees("◂ Markdown ▸")
         await at.press("enter")
@@ -298,6 +299,7 @@ async def test_a_text_file_goes_with_the_question(
     (tmp_path / "notes.md").write_text("please count\n")
     (tmp_path / "other.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modeldeck.tui.chats.file_search.SCAN_LIMIT_S", 60.0)
     async with screen("chat", before=loaded, chats=store(state)) as at:
         await at.press("at", *"not")
         await at.sees("▸ notes.md", "enter attach", "tab complete")
@@ -324,6 +326,7 @@ async def test_a_model_that_sees_nothing_is_sent_no_picture(
 ) -> None:
     (tmp_path / "chart.png").write_bytes(PNG)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modeldeck.tui.chats.file_search.SCAN_LIMIT_S", 60.0)
     async with screen("chat", before=loaded) as at:
         await at.press("at", *"cha", "enter")
         await told(at, "tiny Q8_0 sees no images, and no other model on this machine does.")

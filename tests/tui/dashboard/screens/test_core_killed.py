@@ -11,7 +11,7 @@ from modeldeck.core.demo.hub import DemoHub
 from tests.support.process import CoreProcess
 
 PADDED = "deck/padded-GGUF:F16"
-SLOW = 100_000
+SLOW = 50_000
 """Bytes a second of each connection: the download does not end in the meantime."""
 
 

@@ -119,7 +119,9 @@ async def test_every_width_keeps_name_and_size(screen: Any, size: tuple[int, int
     async with screen("disk", size=size, before=fetched(TINY, EMBED)) as at:
         await at.sees("y-GGUF", "1.9 MB")
         table = at.app.query_one("#disk").table
-        await at.press("o", "right", "enter")
+        await at.press("o")
+        await at.until(lambda: at.app.question is not None)
+        await at.press("right", "enter")
         await at.until(lambda: table.choice.sort == "size")
         assert [row.repo.repo for row in table.items] == ["deck/tiny-GGUF", "deck/tiny-embed-GGUF"]
         await at.press("escape")

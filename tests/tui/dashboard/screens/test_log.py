@@ -49,7 +49,7 @@ async def failed(client: Client) -> None:
     """Have an engine say why it refuses a file."""
     await client.download(BROKEN, force=True)
     await client.feed.until(
-        lambda s: any(j.state in ("completed", "failed") for j in s.downloads.values())
+        lambda s: any(j.unique == BROKEN and j.state == "completed" for j in s.downloads.values())
     )
     with pytest.raises(DeckError):
         await client.loaded(BROKEN, LoadOptions(context_length=512), force=True)
@@ -58,7 +58,9 @@ async def failed(client: Client) -> None:
 async def fetched(client: Client) -> None:
     """Do something that the audit trail keeps."""
     await client.download(TINY)
-    await client.feed.until(lambda s: any(j.state == "completed" for j in s.downloads.values()))
+    await client.feed.until(
+        lambda s: any(j.unique == TINY and j.state == "completed" for j in s.downloads.values())
+    )
 
 
 def view(at: Any) -> LogView:
@@ -182,6 +184,7 @@ async def test_shows_a_long_line_whole_and_copies_it(screen: Any) -> None:
         await choose(at, DASHBOARD)
         at.app.say(words)
         await at.until(lambda: any(e.text == words for e in shown(at)))
+        await at.sees("word0")
         assert "word20" not in at.text.split("5 Log")[0].split("word0", 1)[1].split("\n")[0]
         await at.press("enter")
         await at.sees("word20")

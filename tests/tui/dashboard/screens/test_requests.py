@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, ModelSeed
 from modeldeck.tui.dashboard.app import REFRESH_S
 from tests.support import scripted_engine
+from tests.support.folder import contents
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.conftest import Open, opens, size_of
 from tests.tui.dashboard.screens.steps import go
@@ -91,6 +93,9 @@ def under_the_rule(text: str) -> str:
 async def test_one_of_three_is_cancelled_and_the_others_go_on(screen: Open, laptop: Laptop) -> None:
     async with asking(laptop, *["endless"] * 3) as tasks, screen("memory") as at:
         await at.sees("Requests", "2 answering · 1 waiting", "laptop", "writing", "waiting, next")
+        await at.until(
+            lambda: sum(bool(i.completion_tokens) for i in at.state.requests.values()) == 2
+        )
         await at.press("r")
         assert at.app.current == "requests"
         await at.sees("2 answering · 1 waiting", "openai", "not recorded", "c cancel")
@@ -184,7 +189,7 @@ async def test_what_is_said_is_recorded_for_some_minutes(
         await at.sees("Record prompts and answers", "5 minutes", "1 hour")
         await at.press("1")
         await at.sees("Recording for 5 minutes. R stops and deletes it.", "are recorded")
-        await other.sees("recording 4:5")
+        await other.until(lambda: bool(re.search(r"recording [1-5]:\d\d", other.text)))
         await laptop.ask("say 3")
         await at.sees("done")
         await at.press("g", "enter")
@@ -207,7 +212,7 @@ async def test_what_is_said_is_recorded_for_some_minutes(
         for info in at.state.requests.values():
             assert await at.client.request_text(info.id) is None
         assert "say 3" not in str(at.state.requests)
-        kept = [path.read_bytes() for path in core.home.rglob("*") if path.is_file()]
+        kept = [*contents(core.home)]
         assert kept
         assert not [text for text in kept if b"say 3" in text], "it was in memory only"
 

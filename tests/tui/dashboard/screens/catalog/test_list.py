@@ -128,12 +128,16 @@ async def test_columns_are_sorted_hidden_and_kept(screen: Any, tmp_path: Path) -
         await at.until(lambda: "parameters" not in table.arrangement.drawn)
         await at.press("escape")
         assert table.has_focus
+        chosen = table.choice
+        await at.until(lambda: ColumnStore(tmp_path).choice("catalog") == chosen)
     again = ColumnStore(tmp_path)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     async with screen("catalog", columns=again) as at:
         await at.sees("sort: params ▼")
         assert "params" not in at.text.split("\n")[2]
-        await at.press("o", "backspace", "escape")
+        await at.press("o")
+        await at.until(lambda: at.app.question is not None)
+        await at.press("backspace", "escape")
         await at.sees("params", "sort: yours first ▲")
 
 
@@ -224,6 +228,6 @@ async def test_hidden_marks_count_and_failed_ones_stay(screen: Any) -> None:
         await at.press("v")
         await at.until(lambda: found.id not in table.marks)
         await at.sees("◆ 1 marked (1 hidden)")
-        assert any("is not downloaded" in message.text for message in at.app.messages)
+        await at.told("is not downloaded")
         await at.press("escape")
         await at.until(lambda: not table.marks)

@@ -19,7 +19,7 @@ from modeldeck.tui.dashboard.screens.catalog.rows import RowContext, standing
 from tests.support.ollama_store import write_model
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.conftest import opens
-from tests.tui.dashboard.screens.steps import TINY, fetched, go, loaded
+from tests.tui.dashboard.screens.steps import TINY, downloaded, fetched, go, loaded, model
 
 OLLAMA = "qwen2.5-coder:7b"
 
@@ -47,8 +47,9 @@ async def test_newer_files_are_shown_until_they_are_fetched(screen: Any, republi
         await at.until(lambda: any("newer files of 1 of 1" in m.text for m in at.app.messages))
         await at.press("d")
         await at.until(lambda: "downloaded↑" not in at.text and "new files" not in at.text)
-        model = next(m for m in at.state.models.values() if m.unique == TINY)
-        assert (model.revision, model.downloaded) == ("b2" * 20, True)
+        # Neither is drawn while they are downloaded.
+        await at.until(lambda: (found := model(at)) is not None and found.revision == "b2" * 20)
+        await at.until(lambda: downloaded(at))
 
 
 async def test_a_benchmark_asks_before_it_loads_and_shows_its_figures(screen: Any) -> None:
@@ -58,8 +59,7 @@ async def test_a_benchmark_asks_before_it_loads_and_shows_its_figures(screen: An
         await at.sees("is not loaded. Load it for the benchmark?")
         await at.press("y")
         await at.sees(" tok/s, prompt ")
-        assert at.state.bench is not None
-        assert at.state.bench.result is not None
+        await at.until(lambda: at.state.bench is not None and at.state.bench.result is not None)
 
 
 async def test_files_of_ollama_are_not_deleted(demo_models: Path, hub: DemoHub) -> None:
@@ -91,16 +91,16 @@ async def test_files_of_ollama_are_not_deleted(demo_models: Path, hub: DemoHub) 
 
 
 def test_a_benchmark_outranks_the_last_answer() -> None:
-    model = Model(id="m", unique="m", name="m", format="gguf", source="cache")
+    listed = Model(id="m", unique="m", name="m", format="gguf", source="cache")
     instance = Instance(
         id="i", model_id="m", unique="m", state=InstanceState.READY, engine="llama.cpp",
         tokens_per_s=31.04,
     )  # fmt: skip
     host = Host(id="h", name="h", version="0", started_at="", pid=1, platform="linux")
     now = standing(State(host=host, instances={"i": instance}), {})
-    assert speed_words(model, RowContext()) == ""
-    assert speed_words(model, now) == "~31.0"
+    assert speed_words(listed, RowContext()) == ""
+    assert speed_words(listed, now) == "~31.0"
     speed = ModelSpeed(
         tokens_per_s=28.0, prompt_tokens_per_s=None, context_length=512, revision=None, at=""
     )
-    assert speed_words(replace(model, measured=speed), now) == "28.0"
+    assert speed_words(replace(listed, measured=speed), now) == "28.0"

@@ -35,5 +35,7 @@ async def test_a_slow_hub_never_blocks_a_key(screen: Any) -> None:
         await at.press("enter", "g")
         assert "Gemma 3 4B" in at.text
         assert "Qwen" not in at.text
-        await at.press("escape", "s", "o", "enter", "escape", "2", "1")
+        await at.press("escape", "s", "o")
+        await at.until(lambda: at.app.question is not None)
+        await at.press("enter", "escape", "2", "1")
         await at.sees("sort: model ▲")

@@ -8,6 +8,8 @@ from modeldeck.tui.dashboard.widgets.table import Table
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.fleet.fleet_steps import PADDED, TINY, fetched, fleet
 
+SLOW = 200_000
+"""Bytes a second of a copy, which takes minutes so: it does not end while a test looks at it."""
 HEADER_BYTES = 2 << 20
 """What a machine may read of a model to tell whether it fits."""
 
@@ -18,8 +20,9 @@ async def test_a_model_is_copied_to_the_machine_under_the_cursor(
     await fetched(core, PADDED)
     served = len(hub.log)
     async with fleet(core, other) as screen:
-        await screen.client.change_settings(rate_limit_bytes_per_s=4_000_000)
+        await screen.client.change_settings(rate_limit_bytes_per_s=SLOW)
         await screen.press("f")
+        await screen.sees("Which machine would serve?")
         await screen.write(PADDED)
         await screen.press("enter")
         await screen.sees(f"which would serve {PADDED}", "1st fits", "2nd downloads")
@@ -60,8 +63,9 @@ async def test_a_copy_that_is_cancelled_over_there_says_how_it_goes_on(
 ) -> None:
     await fetched(core, PADDED)
     async with fleet(core, other) as screen:
-        await screen.client.change_settings(rate_limit_bytes_per_s=1_000_000)
+        await screen.client.change_settings(rate_limit_bytes_per_s=SLOW)
         await screen.press("j", "c")
+        await screen.sees("Copy what to gpu2?")
         await screen.write(PADDED)
         await screen.press("enter")
         await screen.sees("y copy it")

@@ -78,6 +78,7 @@ async def test_machines_say_how_they_would_serve_and_the_answer_stays(
     core: CoreProcess, other: CoreProcess, undebugged: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fetched(core, TINY)
+    monkeypatch.setattr(question, "ANSWER_S", 3600.0)
     async with fleet(core, other) as screen:
         await asks(screen, "tiny")
         await screen.sees("which would serve tiny at 4k?", "1st fits", "2nd downloads")

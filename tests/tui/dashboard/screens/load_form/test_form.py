@@ -20,6 +20,7 @@ from modeldeck.tui.dashboard.screens.memory.screen import MemoryView
 from tests.support import scripted_engine
 from tests.support.adapters import write_gguf_adapter
 from tests.support.process import CoreProcess
+from tests.tui.conftest import PATIENCE_S
 from tests.tui.dashboard.conftest import opens
 from tests.tui.dashboard.screens.steps import F16, TINY, catalog, fetched, go, loaded, model
 
@@ -126,7 +127,7 @@ async def test_the_forecast_follows_each_change_and_is_never_blank(screen: Any) 
 
         await at.until(changed)
         assert all(seen), "there was a sum at any time"
-        assert "exact" in at.text
+        await at.sees("exact")
         await at.sees("Changed: context. ctrl+s keeps it for the next loads of this model.")
         # Its values wait for the next time.
         chosen = dict(form(at).choice.chosen)
@@ -173,7 +174,9 @@ async def test_a_loaded_model_is_reloaded_with_one_unload_and_one_load(screen: A
             lambda: [i.context_length for i in at.state.instances.values() if i.load_s] == [2048]
         )
         assert list(at.state.instances) != [first]
-        trail = await at.client.audit_trail()
+        async with asyncio.timeout(PATIENCE_S):  # a command is noted once it was answered
+            while len(trail := await at.client.audit_trail()) < before + 2:
+                await at.pilot.pause()
         assert sorted(entry.action for entry in trail[: len(trail) - before]) == ["load", "unload"]
         await at.press("L")
         await settled(at)
@@ -349,7 +352,8 @@ async def test_keys_typed_at_random_end_nothing_and_show_no_words_of_the_api(scr
             assert not [word for word in NEVER if word in at.text], at.text
             await at.press("escape")
             await at.until(lambda: not is_open(at))
-        for key in list(at.state.settings.load_defaults):
+        await at.until(lambda: not at.is_working)
+        for key in (await at.client.state()).settings.load_defaults:
             await at.client.forget_defaults(key)
 
 
