@@ -124,7 +124,7 @@ def test_a_core_starts_beside_a_package_that_owns_core(
             assert core.stdout is not None
             line = core.stdout.readline()
             assert line, core.communicate()[1]
-            with urllib.request.urlopen(f"{json.loads(line)['url']}/health", timeout=30) as answer:
+            with urllib.request.urlopen(f"{json.loads(line)['url']}/health", timeout=60) as answer:
                 assert answer.status == 200
             asked = "import modeldeck.core as core, modeldeck.themes; print(core.__file__)"
             where = subprocess.run(

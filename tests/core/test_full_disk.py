@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.core.conftest import SmallDisk
 
 ME = "test"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 CONFIG = Config(runtime=RuntimeSettings(calibrate=False))
 PLAIN = Forecast(
     total_bytes=4, weights_bytes=1, kv_bytes=1, compute_bytes=1, overhead_bytes=1, exact=True

@@ -117,7 +117,7 @@ def _asked(port: int, data: bytes) -> tuple[float, bytes]:
     """How long an answer took on a new connection, and the answer."""
     answer, began = b"", time.perf_counter()
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
             wire.sendall(data)
             while piece := wire.recv(4096):
                 answer += piece

@@ -23,7 +23,7 @@ from modeldeck.core.schema import (
 from modeldeck.core.service import bandwidth, sampler
 from modeldeck.core.service.deck import Deck
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 ERRORS = (NotEnoughDisk("full"), OSError(5, "io"), ZeroDivisionError("a bug"))
 JOB = Download(id="j", model_id="m", unique="a/b", repo="a/b", revision="0" * 40, state="completed")
 

@@ -26,7 +26,7 @@ async def test_a_thread_that_is_done_does_the_next_thing_too(
 ) -> None:
     monkeypatch.setattr(threads, "IDLE_S", 60.0)
     first = await in_own_thread(threading.get_ident, nothing)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not threads._idle:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.001)
     assert [await in_own_thread(threading.get_ident, nothing)] == [first]
@@ -85,7 +85,7 @@ async def test_a_file_that_hangs_holds_the_end_up_for_a_bounded_time(
     while not began.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0.001)
     task.cancel()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(asyncio.CancelledError):
             await task
     never.set()

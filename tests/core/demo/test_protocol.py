@@ -21,7 +21,7 @@ PATH = f"/deck/tiny-GGUF/resolve/main/{NAME}"
 
 @pytest.fixture
 def client(hub: DemoHub) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=hub.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=hub.url, timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -309,7 +309,7 @@ def test_without_a_network_nobody_answers(client: httpx.Client, hub: DemoHub) ->
 def exchange(hub: DemoHub, sent: bytes) -> bytes:
     """What comes back on one connection until the hub closes it."""
     host, port = hub.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as plug:
+    with socket.create_connection((host, int(port)), timeout=60) as plug:
         plug.sendall(sent)
         parts = []
         while part := plug.recv(1 << 16):
@@ -341,7 +341,7 @@ def test_many_clients_at_once(hub: DemoHub, file: DemoFile) -> None:
     whole, start = file.source.read_bytes(), threading.Barrier(8)
 
     def fetch(_: int) -> bool:
-        with httpx.Client(trust_env=False, follow_redirects=True, timeout=30) as client:
+        with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as client:
             start.wait()
             return client.get(hub.url + PATH).content == whole
 

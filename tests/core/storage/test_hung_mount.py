@@ -165,7 +165,7 @@ async def main():
             await deck.models.create(ModelSeed(unique=path), "test")
         down.set()
         await deck._parts.library.look(force=True)
-        await asyncio.wait_for(deck.refresh(), 30)
+        await asyncio.wait_for(deck.refresh(), 60)
         print(deck.health().status, flush=True)
 
 os.stat = stat

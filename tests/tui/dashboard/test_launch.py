@@ -62,7 +62,7 @@ async def dashboard(core: CoreProcess, **options: Any) -> AsyncIterator[tuple[Da
 
 
 async def until(pilot: Any, condition: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await pilot.pause(0.02)
 

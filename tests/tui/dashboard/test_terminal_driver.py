@@ -63,7 +63,7 @@ async def test_leaving_a_terminal_that_is_gone_waits_for_nobody(
         for _ in range(MAX_QUEUED_WRITES * 3):  # a timer that goes on
             driver.write("a line for a terminal that is given back\n")
         assert driver._watching is not None
-        driver._watching.join(30)  # it sends the signal as well, to whoever hears it then
+        driver._watching.join(60)  # it sends the signal as well, to whoever hears it then
     assert set(hang_ups) == {signal.SIGHUP}
 
 
@@ -98,13 +98,13 @@ async def test_of_two_sizes_the_newer_one_is_told_last(monkeypatch: pytest.Monke
         monkeypatch.setattr(driver, "input_tty", False)
         driver.start_application_mode()
         while True:  # what it begins with
-            await asyncio.wait_for(app.sizes.get(), 30)
+            await asyncio.wait_for(app.sizes.get(), 60)
             if app.sizes.empty():
                 break
         monkeypatch.setattr(driver, "_get_terminal_size", size_that_changes_while_it_is_read)
         os.kill(os.getpid(), signal.SIGWINCH)
-        assert await asyncio.wait_for(app.sizes.get(), 30) == (80, 24)
-        assert await asyncio.wait_for(app.sizes.get(), 30) == (60, 15)
+        assert await asyncio.wait_for(app.sizes.get(), 60) == (80, 24)
+        assert await asyncio.wait_for(app.sizes.get(), 60) == (60, 15)
         driver.disable_input()
         driver.stop_application_mode()
         driver.close()
@@ -148,11 +148,11 @@ async def test_nothing_is_read_from_a_terminal_that_is_gone(
         reading = driver._key_thread
         os.close(master)
         assert reading is not None
-        reading.join(30)
+        reading.join(60)
         assert not reading.is_alive(), "it must end with the terminal, without being told"
         driver.resume_application_mode()
         assert driver._key_thread is not None
-        driver._key_thread.join(30)
+        driver._key_thread.join(60)
         assert not driver._key_thread.is_alive()
         driver.disable_input()
         driver.stop_application_mode()

@@ -99,7 +99,7 @@ def test_whoever_waits_is_woken(how: str) -> None:
     else:
         stopped.set()
         limiter.wake()
-    thread.join(30)
+    thread.join(60)
     assert [count > 0 for count in admitted] == [how == "raised"]
 
 
