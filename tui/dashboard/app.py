@@ -212,6 +212,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         if self._welcome:
             self.say(self._welcome(self.key_of), stays=True)
         self.parts.machines.reach_at_start()
+        self.run_worker(self._look_first)
         self.release_keys()
         self.survives = True
 
@@ -219,6 +220,11 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         """Create the screens that do not exist yet."""
         if self.current not in await self.parts.views.create():
             self.watch_current()
+
+    async def _look_first(self) -> None:
+        """Look when the core has answered: at the next look that would be a quarter second old."""
+        await self.link.answered.wait()
+        self._look()
 
     def _look(self) -> None:
         """Hand the newest State to the screens; an unchanged one draws nothing."""

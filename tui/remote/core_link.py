@@ -95,6 +95,8 @@ class CoreLink:
         """The newest State; None before the first."""
         self.seen_at: float | None = None
         """When it came, in seconds since the epoch."""
+        self.answered = asyncio.Event()
+        """Set when the first State is there, or it is known that no core can be had."""
         self._status = LinkStatus(state=LinkState.CONNECTING)
 
     @property
@@ -133,6 +135,7 @@ class CoreLink:
         except Exception as error:  # one machine must not end the dashboard of all
             self._status = LinkStatus(state=LinkState.FAILED, error=unexpected(error))
         finally:
+            self.answered.set()
             if self._client is own:  # else it was begun anew while this one was still ending
                 self._client = None
             if self._reviving is not None:
@@ -158,6 +161,7 @@ class CoreLink:
                     self._status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)
                     )
+                    self.answered.set()
                 elif (latency_s := client.latency_s) is not None:
                     # In steps of 10 ms: finer ones would have the screen change for nothing.
                     self._status = replace(self.status, round_trip_s=round(latency_s, 2))

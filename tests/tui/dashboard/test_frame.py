@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import CoreUnreachable, StorageFailed
 from modeldeck.core.schema import Host, Memory
 from modeldeck.core.schema.state import State
+from modeldeck.tui.dashboard import app as app_module
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.ascii_filter import plain
@@ -28,6 +30,8 @@ from modeldeck.tui.dashboard.options import DashboardOptions
 from modeldeck.tui.dashboard.widgets.status_bar import StatusSegment, fit
 from modeldeck.tui.remote.core_link import Attach, LinkState, LinkStatus
 from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
+from tests.support.process import CoreProcess
+from tests.tui.conftest import PATIENCE_S
 
 GIB = 1 << 30
 STATE = State(
@@ -136,6 +140,18 @@ async def test_a_core_that_cannot_be_had_is_said_with_what_to_do() -> None:
         text = "\n".join(drawn(app))
         assert "✗ no core" in text
         assert "`modeldeck serve` starts one." in text
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_first_answer_of_a_core_is_not_left_for_the_next_look(
+    core: CoreProcess, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setattr(app_module, "REFRESH_S", 3600)
+    app = dashboard(cores=partial(Client, socket=core.socket) if answers else no_core)
+    async with app.run_test(size=(80, 24)) as pilot:
+        async with asyncio.timeout(PATIENCE_S):
+            while ("0 loaded" if answers else "✗ no core") not in "\n".join(drawn(app)):
+                await pilot.pause(0.02)
 
 
 async def test_an_error_may_take_three_lines_and_other_notices_one() -> None:
