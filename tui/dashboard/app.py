@@ -440,7 +440,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
     async def action_leave(self) -> None:
         """Leave; ask first when something would be lost."""
         stakes = self.parts.views.at_stake()
-        if not stakes or await self.confirm(stakes, "leave anyway"):
+        if not stakes or await self.confirm(stakes, "leave anyway", "stay"):
             self.exit()
 
     async def action_quit(self) -> None:

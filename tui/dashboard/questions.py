@@ -114,8 +114,8 @@ class YesNoQuestion(Question):
     """What `y` does, such as `delete 7.5 GB`."""
     short_verb: str = ""
     """The same on a narrow terminal; empty for the first word of `verb`."""
-    keep: str = "keep everything"
-    """What `n` does."""
+    keep: str
+    """What `n` does, such as `keep everything`; its first word on a narrow terminal."""
 
     @property
     def keys(self) -> tuple[QuestionKey, ...]:

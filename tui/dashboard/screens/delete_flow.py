@@ -99,6 +99,7 @@ def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuesti
         ),
         more=made.more,
         verb=f"delete {size}" if plan.freed_bytes else "delete",
+        keep="keep everything",
         word="Delete?",
         cancelled=NOTHING_DELETED,
         subject=_still_there(plan, state),

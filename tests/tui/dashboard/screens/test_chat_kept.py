@@ -161,7 +161,9 @@ async def test_a_private_chat_is_asked_about_and_is_nowhere(
         await ended(at)
         await at.sees("○ private, not kept", "Chats 2")
         await at.press("escape", "n")
-        await at.sees("This chat is private: it is gone once you leave it.", "y leave it")
+        await at.sees(
+            "This chat is private: it is gone once you leave it.", "y leave it  n esc stay in it"
+        )
         await at.press("n")
         await at.press("q")
         await at.sees("The open chat is private: it is gone once you leave.")

@@ -83,7 +83,7 @@ class ChatKeeping:
         if not session.chat.private:
             why = "This chat is not saved: it is gone once you leave it."
         return await self._view.dashboard.confirm(
-            [why], "leave it", cancelled="Cancelled: the chat stays."
+            [why], "leave it", "stay in it", cancelled="Cancelled: the chat stays."
         )
 
     async def open(self, number: int, *, if_empty: bool = False) -> None:

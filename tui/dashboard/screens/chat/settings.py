@@ -233,7 +233,7 @@ class ChatTuning:
             return
         size = fmt.tokens(larger)
         question = f"Reload {model.name} with {size} context?"
-        if not await view.dashboard.confirm([question], "reload"):
+        if not await view.dashboard.confirm([question], "reload", "leave it as it is"):
             return
         client = view.dashboard.link.client
         try:

@@ -277,7 +277,9 @@ class FleetView(View):
         target = self.dashboard.stations[row.at]
         key = self.dashboard.key_of("catalog.download")
         source, manifest = await source_of(model, target, self.dashboard.stations, key)
-        if not await self.confirm(texts.plan(manifest, source.title, row), "copy it"):
+        if not await self.confirm(
+            texts.plan(manifest, source.title, row), "copy it", "leave it there"
+        ):
             return
         assert source.host is not None
         assert target.host is not None
