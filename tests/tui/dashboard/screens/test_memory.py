@@ -74,6 +74,16 @@ async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> Non
         assert instance.measured_bytes
 
 
+async def test_the_cursor_bar_spans_the_row(screen: Any) -> None:
+    async with screen("memory", size=(80, 24), before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0", "idle")
+        lines = at.text.splitlines()
+        y = next(y for y, line in enumerate(lines) if "tiny Q8_0" in line and "idle" in line)
+        row = at.app.screen._compositor.render_strips()[y]
+        grounds = [segment.style.bgcolor for segment in row.simplify() if segment.style]
+        assert len({*grounds}) == 1, "to the last cell of the line"
+
+
 async def test_unload_gives_the_memory_back_and_says_how_much(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
         await at.sees("tiny Q8_0", "idle")

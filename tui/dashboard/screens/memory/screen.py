@@ -191,7 +191,7 @@ class MemoryView(TableView[Instance, Instance]):
         table.columns = drawn.columns(len(every))
         table.empty = "No match." if every else self._nothing()
         names = [row.name for row in every]
-        table.styles.max_width = drawn.table_width(width, names, len(names))
+        table.arrangement.most_cells = drawn.cells_of_columns(width, names, len(names))
         table.show([row.instance for row in found], key=lambda instance: instance.id)
 
     def _table_height(self, most: int) -> int:
