@@ -186,7 +186,8 @@ class Prompt(Vertical):
                 self.remove_class("asking", "writing", "typing", "ruled", update=False)
                 screen.remove_class("asking", "writing", "typing", update=False)
                 self._update_frame()
-                screen.query_one(Footer).question = None
+                for footer in screen.query(Footer):  # none where the app ends
+                    footer.question = None
                 screen.release_focus()
                 if body is not None:
                     await body.remove()
