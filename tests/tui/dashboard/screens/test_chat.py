@@ -216,6 +216,20 @@ async def test_a_wrong_value_stays_in_its_field_with_the_reason(screen: Any) -> 
         assert (request.temperature, request.top_p) == (0.2, 0.9)
 
 
+async def test_it_follows_still_after_the_terminal_was_low(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await at.sees("Ask something. Chats are saved")
+        for size in ((60, 15), (40, 8), (80, 24)):
+            await at.pilot.resize_terminal(*size)
+            await at.press("escape", "t")
+            await at.until(lambda: at.app.question is not None)
+            await at.press("escape")
+            await at.until(lambda: at.app.question is None)
+        assert chat(at).pane.scroll.following
+        await at.sees("Ask something. Chats are saved")
+        assert "below" not in at.text
+
+
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (60, 10)])
 async def test_hints_and_errors_of_the_sheet_are_whole(screen: Any, size: tuple[int, int]) -> None:
     async with screen("chat", size=size, before=loaded) as at:
