@@ -65,7 +65,7 @@ class FilterBar(Horizontal):
     def show(self, facts: BarFacts, painter: CellPainter) -> None:
         """Show kind and order, marks, and numbers."""
         width, muted = self.outer_size.width, painter.ink("muted")
-        text = Text(f"[{facts.show}]  ", "bold")
+        text = Text.assemble((f"[{facts.show}]", "bold"), "  ")
         if width >= MEDIUM:
             text.append("sort: ", muted).append(f"{facts.order}   ")
         if width >= WIDE:
