@@ -12,6 +12,7 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 
@@ -134,6 +135,20 @@ async def test_enter_shows_options_history_and_the_log_of_the_engine(screen: Any
         await at.press("escape")
         await at.until(lambda: "private" not in at.text)
         assert at.app.focused is table(at)
+
+
+async def test_details_that_have_no_room_are_scrolled_to(screen: Any) -> None:
+    async with screen("memory", size=(60, 15), before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0")
+        await at.press("enter")
+        details = at.app.query_one("#details", TextLines)
+        await at.until(lambda: "measured" in details.plain and "J K scroll" in details.plain)
+        assert "threads 1" not in details.plain
+        await at.press(*"J" * 20)
+        await at.until(lambda: "threads 1" in details.plain)
+        assert "measured" not in details.plain
+        await at.press(*"K" * 20)
+        await at.until(lambda: "measured" in details.plain)
 
 
 async def test_what_is_open_goes_with_its_instance(screen: Any) -> None:

@@ -26,6 +26,7 @@ from modeldeck.tui.dashboard.screens.log.whole_line import WholeLine
 from modeldeck.tui.dashboard.theme import ThemeStyles, ink
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 from modeldeck.tui.dashboard.widgets.row_order import order_words
+from modeldeck.tui.dashboard.widgets.scrolled_lines import COMMANDS as SCROLL_COMMANDS
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.dashboard.widgets.table_commands import COLUMNS_KEY
 from modeldeck.tui.text import format as fmt
@@ -95,24 +96,7 @@ COMMANDS: tuple[Command, ...] = (
         marks=True,
         changes=False,
     ),
-    Command(
-        name="scroll_down",
-        keys="J",
-        label="scroll the line",
-        help="Scroll the whole line down.",
-        action="scroll_whole(1)",
-        footer=False,
-        changes=False,
-    ),
-    Command(
-        name="scroll_up",
-        keys="K",
-        label="scroll the line up",
-        help="Scroll the whole line up.",
-        action="scroll_whole(-1)",
-        footer=False,
-        changes=False,
-    ),
+    *SCROLL_COMMANDS,
 )
 
 
@@ -148,7 +132,7 @@ class LogView(FilteredView):
             yield FilterInput(f"{self.key_of('filter')} filters", lambda: self.language)
             yield Static(id="filter-count")
         yield Table[LogEntry](COLUMNS, self._draw, self.dashboard.glyphs, sortable=rows.SORTABLE)
-        yield WholeLine(f"{self.key_of('scroll_down')} {self.key_of('scroll_up')}")
+        yield WholeLine(self.key_of)
 
     def on_mount(self) -> None:
         """Request new lines regularly while the screen is in front."""
@@ -355,13 +339,6 @@ class LogView(FilteredView):
         """Show the whole line, or hide it."""
         self.toggle_class("whole")
 
-    def action_scroll_whole(self, by: int) -> None:
-        """Scroll the whole line; show it first where it is hidden."""
-        if self.has_class("whole"):
-            self.query_one(WholeLine).scroll_by(by)
-        else:
-            self.add_class("whole")
-
     @on(Table.RowOpened)
     def _chosen(self) -> None:
         self.action_whole()
@@ -372,7 +349,8 @@ class LogView(FilteredView):
         entry: LogEntry | None = event.item
         words = f"{entry.who}  {entry.text}".strip() if entry else ""
         text = fmt.clean(words.replace("\\n", "\n"), lines=True)
-        self.query_one(WholeLine).put(Text(text))
+        lines = [Text(line) for line in text.split("\n")]
+        self.query_one(WholeLine).put(lines, anew=True)
         items = self._table.items
         at_end = not items or (entry is items[-1] and rows.newest_last(self._table.choice))
         if at_end != self._following and self._table.has_focus:

@@ -23,9 +23,10 @@ from modeldeck.tui.dashboard.screens.requests import rows as drawn
 from modeldeck.tui.dashboard.screens.requests.commands import COMMANDS
 from modeldeck.tui.dashboard.screens.requests.rows import RequestRow, RequestsShown
 from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
-from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.bars import wrapped
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
+from modeldeck.tui.dashboard.widgets.scrolled_lines import ScrolledLines
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.remote.core_link import LinkState
 from modeldeck.tui.text import curl
@@ -82,6 +83,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         """Ids of the requests that were live in the last State."""
         self._ended: dict[str, float] = {}
         """When requests ended that keep their places for a moment, by `time.monotonic`."""
+        self._detailed = ""
+        """Id of the request whose details were drawn last."""
         self._text: tuple[str, RecordedText | None] = ("", None)
         """The id of the request whose text was asked for last, and its text."""
         self._now = datetime.now(UTC)
@@ -98,7 +101,7 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         yield Table[RequestRow](
             drawn.COLUMNS, self._line, self.dashboard.glyphs, sortable=drawn.SORTABLE
         )
-        yield TextLines(id="details")
+        yield ScrolledLines(self.key_of, id="details")
 
     def on_mount(self) -> None:
         """Draw ages regularly."""
@@ -185,15 +188,17 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
     def _draw_details(self) -> None:
         if not self.has_class("open") or self.state is None:
             return
-        pane, row = self.query_one("#details", TextLines), self.table.cursor_item
+        pane, row = self.query_one(ScrolledLines), self.table.cursor_item
         if not isinstance(row, RequestInfo):
-            pane.show([])
+            pane.put([])
             return
         width = max(10, self.size.width - 4)
         text = self._text[1] if self._text[0] == row.id else None
         key, glyphs = self.key_of("record"), self.dashboard.glyphs
         facts = details.facts(row, text, key, self._own, width, glyphs, self.inks)
-        pane.show([part for line in facts for part in wrapped(line, width, details.LABEL)])
+        lines = [part for line in facts for part in wrapped(line, width, details.LABEL)]
+        pane.put(lines, anew=row.id != self._detailed)
+        self._detailed = row.id
 
     def _toggle_details(self) -> None:
         """Show or hide the request under the cursor in full."""
