@@ -187,7 +187,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         yield Notice(self.glyphs)
         commands = self.parts.commands
         titles = [view.title for view in self.parts.views.numbered]
-        yield Footer(titles, commands.keymap, commands.is_refused)
+        yield Footer(titles, commands.keymap, self.glyphs, commands.is_refused)
 
     def on_mount(self) -> None:
         """Draw the first frame, then create the rest; keys are queued until it is there."""

@@ -181,6 +181,19 @@ def squeeze(text: str, width: int) -> str:
     return cut(text, width - columns(tail)) + tail if width > 0 else ""
 
 
+def key_words(keys: str, signs: Glyphs) -> str:
+    """The names of keys, with the arrows as words where they would look like other keys.
+
+    >>> key_words("← →", ASCII), key_words("↑ ↓", CONSOLE)
+    ('left right', '↑ ↓')
+    """
+    if not signs.left.isascii():
+        return keys
+    for sign, word in (("←", "left"), ("→", "right"), ("↑", "up"), ("↓", "down")):
+        keys = keys.replace(sign, word)
+    return keys
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text in exactly `width` cells, at the left or at the right of them."""
     text = cut(text, width)

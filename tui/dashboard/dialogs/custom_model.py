@@ -82,10 +82,9 @@ class CustomForm(ModalScreen[Model | None]):
                 yield Label(label, markup=False)
                 yield Input(fmt.clean(value), placeholder=hint, compact=True, id=f"custom-{name}")
             yield Static(id="custom-check", markup=False)
-            yield Static(
-                Text("enter save   ↑ ↓ another field   esc leave", no_wrap=True),
-                markup=False,
-            )
+            keys = "enter save   ↑ ↓ another field   esc leave"
+            keys = fmt.key_words(keys, self._dashboard.glyphs)
+            yield Static(Text(keys, no_wrap=True), markup=False)
 
     def on_mount(self) -> None:
         """Put the focus on the name."""

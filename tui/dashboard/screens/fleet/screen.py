@@ -68,9 +68,9 @@ class FleetView(View):
     """Table of the machines of this dashboard."""
 
     DEFAULT_CSS = """
-    FleetView #asked { margin: 0 1 1 3; }
-    FleetView.low #asked { margin: 0 1 0 3; }
-    FleetView #about { margin: 0 1 0 2; }
+    FleetView #asked { padding: 0 1 1 3; }
+    FleetView.low #asked { padding: 0 1 0 3; }
+    FleetView #about { padding: 0 1 0 2; }
     """
     NAME = "fleet"
     TITLE = "Fleet"

@@ -19,4 +19,4 @@ class WholeLine(ScrolledLines):
     def lines_at(self, width: int) -> Sequence[Text]:
         """The text in lines of this width."""
         text = Text("\n").join(super().lines_at(width))
-        return text.wrap(self.app.console, max(1, width), overflow="fold") if text else ()
+        return tuple(text.wrap(self.app.console, max(1, width), overflow="fold") if text else ())

@@ -149,7 +149,7 @@ def cells_of_columns(width: int, names: Sequence[str], count: int) -> int:
     """Cells of the columns on a line of `width` cells: no more than the longest name wants.
 
     >>> cells_of_columns(200, ["Qwen3 8B"], 1), cells_of_columns(60, ["Qwen3 8B"], 1)
-    (118, 57)
+    (117, 57)
     """
     width -= GUTTER + SCROLLBAR
     slots = arrange(columns(count), width)

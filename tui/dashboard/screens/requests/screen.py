@@ -41,6 +41,8 @@ KEPT_S = 2.0
 """Seconds that a request keeps its place after its end, so that nothing jumps under the cursor."""
 SPANS = ((300.0, "5 minutes"), (900.0, "15 minutes"), (3600.0, "1 hour"))
 """How long can be recorded."""
+MOST_CELLS = 147
+"""Cells of the columns at most."""
 FIRST_MODEL = "MODEL"
 """Stands in a first line of curl for a model, where none is downloaded."""
 
@@ -58,7 +60,6 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
     RequestsView.filtered #req-bar FilterInput { display: block; }
     RequestsView.filtered #req-bar #req-gap, RequestsView.filtered #req-bar #req-note {
         display: none; }
-    RequestsView Table { max-width: 150; }
     RequestsView #details { display: none; height: auto; max-height: 60%; padding: 1 2 0 2; }
     RequestsView.open #details { display: block; }
     RequestsView.low #details { padding: 0 2; }
@@ -104,7 +105,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         yield ScrolledLines(self.key_of, id="details")
 
     def on_mount(self) -> None:
-        """Draw ages regularly."""
+        """Keep figures near their names on a wide terminal, and draw ages regularly."""
+        self.table.arrangement.most_cells = MOST_CELLS
         self.set_interval(AGES_S, self._grow_older)
 
     @property
