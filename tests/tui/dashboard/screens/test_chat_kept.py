@@ -132,6 +132,7 @@ async def test_both_forms_of_a_file_hold_both_turns(
         await asked(at, "count")
         await at.press("escape", "E")
         await at.sees("Export “count”", "◂ Markdown ▸", "~/count.md")
+        assert at.app.query_one("#in-path").size.width == 40, "paths are long"
         await at.press("enter")
         await told(at, "Wrote ")
         await at.press("E")
@@ -369,8 +370,9 @@ async def test_a_model_that_sees_is_sent_the_picture_and_it_is_kept(
     (tmp_path / "a chart.png").write_bytes(data)
     monkeypatch.chdir(tmp_path)
     async with screen("chat", before=lambda c: loaded(c, SEER), chats=store(state)) as at:
+        await at.pilot.resize_terminal(60, 15)
         await at.press("escape", "m")
-        await at.sees("Which model answers?", "sees images")
+        await at.sees("Which model answers?", "tiny-see F16", " context, sees images")
         await at.press("enter", "i")
         await chat(at).written.paste(f"'{tmp_path}/a chart.png'")
         await at.sees("a chart.png ", "ctrl+x removes the last")

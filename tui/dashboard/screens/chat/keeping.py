@@ -213,6 +213,7 @@ class ChatKeeping:
             verb="write the file",
             changed=lambda values, _: {"path": _renamed(values["path"], values["form"])},
         )
+        body.add_class("paths")
         question = Question(title=f"Export “{fmt.cut(chat.title, 40)}”", word="Export")
         answer = await view.dashboard.ask_question(question, body)
         if answer is None:
