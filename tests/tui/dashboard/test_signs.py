@@ -13,7 +13,7 @@ from modeldeck.core.config.config import Tui
 from modeldeck.core.schema import LoadOptions
 from modeldeck.tui.dashboard.console_filter import SIGNS, console_text
 from modeldeck.tui.dashboard.screens import ALL
-from modeldeck.tui.dashboard.theme import PLAIN
+from modeldeck.tui.dashboard.theme import PLAIN, SIXTEEN
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import ASCII, CONSOLE, UNICODE, Glyphs, glyphs
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched, go
@@ -84,6 +84,24 @@ async def test_every_screen_has_only_signs_of_the_terminal(
             assert not wrong, f"{name}: {wrong}\n{text}"
             if signs is ASCII:  # arrows that look like the keys < > ^ v
                 assert not re.search("< > |\\^ v ", text), f"{name}: {text}"
+
+
+async def test_sixteen_colours_are_neither_dim_nor_below_dim_text(screen: Any) -> None:
+    """What is muted is dim there: no colour is readable on it or in it on every terminal."""
+    settings = Tui(theme=SIXTEEN)
+    async with screen("catalog", settings=settings, before=prepared) as at:
+        await at.until(lambda: at.app.theme == SIXTEEN)
+        async for name, _ in pictures(at):
+            if name == "themes":
+                continue  # shows the colours of other themes
+            for strip in at.app.screen._compositor.render_strips():
+                for text, style, _ in strip:
+                    if style is None or not style.dim or style.reverse or not text.strip():
+                        continue  # the cursor of a text field is reversed
+                    colours = (style.color, style.bgcolor)
+                    assert all(c is None or c.is_default or c.name == "default" for c in colours), (
+                        f"{name}: {text!r} is {style}"
+                    )
 
 
 async def test_no_color_sends_no_colours_and_shows_the_cursor(

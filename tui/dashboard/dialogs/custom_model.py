@@ -56,6 +56,7 @@ class CustomForm(ModalScreen[Model | None]):
         & Static { height: auto; min-height: 1; }
         & #custom-check { min-height: 3; }
     }
+    CustomForm:ansi Input:focus { background: ansi_default; text-style: underline; }
     CustomForm.-low Label { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

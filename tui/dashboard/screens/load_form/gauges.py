@@ -90,7 +90,7 @@ def labels(use: DeviceUse, cells: int, glyphs: Glyphs, inks: ThemeStyles) -> Tex
     right = "free"
     room = cells - len(right) - 1
     for most in (16, 10, 6, 0):  # the names of the others give way, not that of this load
-        line = Text("others", inks.muted)
+        line = Text().append("others", inks.muted)
         for at, part in enumerate(use.parts):
             style = inks.secondary if at % 2 else inks.primary
             name = part.name if part.name == THIS else fmt.squeeze(part.name, most)
