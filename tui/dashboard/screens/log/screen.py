@@ -135,8 +135,9 @@ class LogView(FilteredView):
         yield WholeLine(self.key_of)
 
     def on_mount(self) -> None:
-        """Request new lines regularly while the screen is in front."""
+        """Request new lines regularly while the screen is in front; redraw for another theme."""
         self.set_interval(ASK_S, self._ask)
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._show())
 
     @property
     def _table(self) -> Table[LogEntry]:
