@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from textual import events, work
 from textual.app import ComposeResult
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 from textual.reactive import var
 from textual.widgets import ContentSwitcher
 
@@ -32,6 +32,7 @@ from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
 from modeldeck.tui.dashboard.last_resort import LastResortApp
 from modeldeck.tui.dashboard.options import DashboardOptions
 from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import PLAIN
 from modeldeck.tui.dashboard.widgets.footer import Footer
 from modeldeck.tui.dashboard.widgets.no_core import NoCoreNotice
 from modeldeck.tui.dashboard.widgets.notice import Notice
@@ -300,6 +301,8 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and one for the signs that the terminal can show."""
         filters = list(super().get_line_filters())
+        if self.theme == PLAIN:
+            filters.append(NoColor())  # code of answers is highlighted in every theme
         if self.glyphs is CONSOLE:
             return [*filters, ConsoleOnly()]
         return [*filters, AsciiOnly()] if self.glyphs is ASCII else filters
