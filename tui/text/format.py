@@ -252,6 +252,14 @@ def memory_of(part: float | None, whole: float | None) -> str:
     return _share(part, whole, 1024, _BINARY)
 
 
+def memory_part(part: float, whole: float) -> str:
+    """Memory that is taken, at one width for each whole: ` 0.9/23.5 GiB`."""
+    total, unit = memory(whole).split(" ")
+    value, most = (count / 1024 ** _BINARY.index(unit) for count in (part, whole))
+    used = f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+    return f"{used:>{max(len(total), 4 if most >= 10 else 3)}}/{total} {unit}"
+
+
 def gib(count: float) -> str:
     """Memory in a column headed GiB: `6.9`; below 0.05 GiB `<0.1`, never 0."""
     value = count / 1024**3
