@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.dashboard.screens.steps import TINY, fetched, go
 
-SIZES = ((120, 40), (80, 24), (60, 15), (60, 10), (40, 8))
+SIZES = ((120, 40), (80, 24), (60, 15), (60, 10), (40, 8), (30, 6))
 ASKED = (
     ("catalog", "x", "Delete?"),
     ("catalog", "o", "Columns"),
