@@ -136,7 +136,7 @@ class CountingHandler(logging.Handler):
         for key, count in counts:
             assert isinstance(key, tuple)
             name, level, message, _ = key
-            text = "%s (%d more times)"
+            text = "%s (%d more time)" if count == 1 else "%s (%d more times)"
             record = logging.LogRecord(name, level, __file__, 0, text, (message, count), None)
             self._target.handle(record)
 

@@ -46,13 +46,13 @@ def _number(low: float, high: float, *, whole: bool = False) -> Callable[[str], 
         if not text:
             return None
         kind = "a whole number" if whole else "a number"
-        asked = f"{kind} from {low:,} to {high:,}"
+        asked = f"must be {kind}, {low:,} to {high:,}"
         try:
             value = int(text.replace(",", "")) if whole else float(text.replace(",", "."))
         except ValueError:
-            raise InvalidRequest(f"not {kind}: {clean(text)!r}; {asked}") from None
+            raise InvalidRequest(asked) from None
         if not low <= value <= high:
-            raise InvalidRequest(f"must be {asked}")
+            raise InvalidRequest(asked)
         return value
 
     return read

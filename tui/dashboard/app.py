@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from textual import events, work
 from textual.app import ComposeResult
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 from textual.reactive import var
 from textual.widgets import ContentSwitcher
 
@@ -32,6 +32,7 @@ from modeldeck.tui.dashboard.key_queue import OrderedKeyApp
 from modeldeck.tui.dashboard.last_resort import LastResortApp
 from modeldeck.tui.dashboard.options import DashboardOptions
 from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.theme import PLAIN
 from modeldeck.tui.dashboard.widgets.footer import Footer
 from modeldeck.tui.dashboard.widgets.no_core import NoCoreNotice
 from modeldeck.tui.dashboard.widgets.notice import Notice
@@ -187,7 +188,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         yield Notice(self.glyphs)
         commands = self.parts.commands
         titles = [view.title for view in self.parts.views.numbered]
-        yield Footer(titles, commands.keymap, commands.is_refused)
+        yield Footer(titles, commands.keymap, self.glyphs, commands.is_refused)
 
     def on_mount(self) -> None:
         """Draw the first frame, then create the rest; keys are queued until it is there."""
@@ -306,6 +307,8 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and one for the signs that the terminal can show."""
         filters = list(super().get_line_filters())
+        if self.theme == PLAIN:
+            filters.append(NoColor())  # code of answers is highlighted in every theme
         if self.glyphs is CONSOLE:
             return [*filters, ConsoleOnly()]
         return [*filters, AsciiOnly()] if self.glyphs is ASCII else filters
@@ -446,7 +449,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
     async def action_leave(self) -> None:
         """Leave; ask first when something would be lost."""
         stakes = self.parts.views.at_stake()
-        if not stakes or await self.confirm(stakes, "leave anyway"):
+        if not stakes or await self.confirm(stakes, "leave anyway", "stay"):
             self.exit()
 
     async def action_quit(self) -> None:

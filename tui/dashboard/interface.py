@@ -119,15 +119,16 @@ class DashboardInterface(Protocol):
         self,
         lines: Sequence[str],
         verb: str,
+        keep: str,
         *,
         cancelled: str = ...,
         subject: Callable[[State], bool] | None = ...,
     ) -> bool:
         """Ask yes or no; True when the user says `verb`. Call from a worker.
 
-        The first line is the title; those that begin with `! ` never scroll away. `cancelled` is
-        said when something else than a key cancels the question, such as `subject` once it says
-        that what it is about is gone.
+        `keep` is what `n` does. The first line is the title; those that begin with `! ` never
+        scroll away. `cancelled` is said when something else than a key cancels the question, such
+        as `subject` once it says that what it is about is gone.
         """
 
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:

@@ -50,6 +50,7 @@ class QuestionAsker:
         self,
         lines: Sequence[str],
         verb: str,
+        keep: str,
         *,
         cancelled: str = NOTHING_CHANGED,
         subject: Callable[[State], bool] | None = None,
@@ -59,6 +60,7 @@ class QuestionAsker:
         Args:
             lines: The title, then lines of a list; those that begin with `! ` never scroll away.
             verb: What `y` does.
+            keep: What `n` does.
             cancelled: Said when something else than a key cancels the question.
             subject: Whether what it is about still exists; the question is cancelled once not.
         """
@@ -70,6 +72,7 @@ class QuestionAsker:
             warnings=tuple(QuestionWarning(text=text) for text in warnings),
             items=tuple(QuestionItem(text=text) for text in items),
             verb=verb,
+            keep=keep,
             cancelled=cancelled,
             subject=subject,
         )

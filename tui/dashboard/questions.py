@@ -114,8 +114,8 @@ class YesNoQuestion(Question):
     """What `y` does, such as `delete 7.5 GB`."""
     short_verb: str = ""
     """The same on a narrow terminal; empty for the first word of `verb`."""
-    keep: str = "keep everything"
-    """What `n` does."""
+    keep: str
+    """What `n` does, such as `keep everything`; its first word on a narrow terminal."""
 
     @property
     def keys(self) -> tuple[QuestionKey, ...]:
@@ -193,7 +193,7 @@ def question_help(question: Question) -> tuple[str, str, tuple[Command, ...]]:
     commands = tuple(
         Command(name=key.press or key.label, keys=key.keys, label=key.label, help=_sentence(key))
         for key in question.keys
-        if key is not HELP
+        if key != HELP
     )
     return word_of(question), "question", commands
 
@@ -306,7 +306,7 @@ def fitting_keys(keys: Sequence[QuestionKey], width: int) -> list[tuple[Question
 
     Help is left out first; then labels are shortened; then keys are left out from the end.
     """
-    without_help = [key for key in keys if key is not HELP]
+    without_help = [key for key in keys if key != HELP]
     for tried in (keys, without_help):
         full = [(key, key.label) for key in tried]
         if _width(full) <= width:

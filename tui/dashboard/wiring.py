@@ -77,7 +77,7 @@ class DashboardParts:
             options.settings,
             changed=owner.rebuild_screens,
             at_stake=lambda: self.views.at_stake(but=screens.FLEET.name),
-            confirm=lambda lines: self.questions.confirm(lines, "go anyway"),
+            confirm=lambda lines: self.questions.confirm(lines, "go anyway", "stay here"),
         )
         several = self.machines.are_several
         self.views = ViewSwitch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,20 @@ def comes_back(what: DeletionPlan) -> str:
     if not what.freed_bytes:
         return "nothing comes back"
     return f"{fmt.size(what.freed_bytes)} come back"
+
+
+def nothing_of(names: Sequence[str]) -> tuple[str, str]:
+    """That models have no files to delete; in full and short.
+
+    >>> nothing_of(["Qwen3 8B"])
+    ('Qwen3 8B is not downloaded: nothing to delete.', 'Qwen3 8B is not downloaded')
+    >>> nothing_of(["Qwen3 8B", "Gemma 3 1B"])[1]
+    '2 models are not downloaded'
+    """
+    if len(names) == 1:
+        return f"{names[0]} is not downloaded: nothing to delete.", f"{names[0]} is not downloaded"
+    short = f"{len(names)} models are not downloaded"
+    return f"{short}: {', '.join(names)}.", short
 
 
 def unloaded_first(gone: DeletionUnload, name: str, *, is_draft: bool = False) -> tuple[str, str]:

@@ -181,6 +181,19 @@ def squeeze(text: str, width: int) -> str:
     return cut(text, width - columns(tail)) + tail if width > 0 else ""
 
 
+def key_words(keys: str, signs: Glyphs) -> str:
+    """The names of keys, with the arrows as words where they would look like other keys.
+
+    >>> key_words("← →", ASCII), key_words("↑ ↓", CONSOLE)
+    ('left right', '↑ ↓')
+    """
+    if not signs.left.isascii():
+        return keys
+    for sign, word in (("←", "left"), ("→", "right"), ("↑", "up"), ("↓", "down")):
+        keys = keys.replace(sign, word)
+    return keys
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text in exactly `width` cells, at the left or at the right of them."""
     text = cut(text, width)
@@ -237,6 +250,14 @@ def memory_of(part: float | None, whole: float | None) -> str:
     if part is None or whole is None:
         return UNKNOWN
     return _share(part, whole, 1024, _BINARY)
+
+
+def memory_part(part: float, whole: float) -> str:
+    """Memory that is taken, at one width for each whole: ` 0.9/23.5 GiB`."""
+    total, unit = memory(whole).split(" ")
+    value, most = (count / 1024 ** _BINARY.index(unit) for count in (part, whole))
+    used = f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+    return f"{used:>{max(len(total), 4 if most >= 10 else 3)}}/{total} {unit}"
 
 
 def gib(count: float) -> str:

@@ -154,7 +154,7 @@ def test_what_was_counted_is_told_at_the_end() -> None:
     logger.warning("x")
     logger.warning("x")
     handler.close()
-    assert kept.lines == ["WARNING x", "WARNING x (1 more times)"]
+    assert kept.lines == ["WARNING x", "WARNING x (1 more time)"]
 
 
 def test_what_is_remembered_is_bounded() -> None:

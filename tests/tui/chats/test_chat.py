@@ -136,8 +136,8 @@ def test_a_wrong_value_names_its_field_and_the_others_stand() -> None:
     )
     assert sampling == ChatSampling(temperature=0.2, seed=7, stop=("END", "\n"))
     assert errors == {
-        "top_p": "must be a number from 0 to 1",
-        "top_k": "not a whole number: 'many'; a whole number from 0 to 1,000,000",
+        "top_p": "must be a number, 0 to 1",
+        "top_k": "must be a whole number, 0 to 1,000,000",
     }
     assert with_field(sampling, "temperature", "").temperature is None
 

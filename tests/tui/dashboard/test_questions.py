@@ -57,6 +57,7 @@ DELETE = YesNoQuestion(
     ),
     more="and 4 small files, 25 kB",
     verb="delete 7.5 GB",
+    keep="keep everything",
     cancelled="Cancelled: nothing was deleted.",
 )
 FILES = replace(
@@ -349,6 +350,7 @@ async def test_one_at_a_time_and_what_the_core_asks_waits_or_is_dropped() -> Non
     memory = YesNoQuestion(
         title="Not enough memory.",
         verb="load it anyway",
+        keep="leave it",
         from_core=True,
         is_in_view=lambda: sees,
         dropped="Tiny was not loaded.",

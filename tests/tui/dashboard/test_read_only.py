@@ -14,18 +14,19 @@ from modeldeck.tui.dashboard.commands import Command
 from modeldeck.tui.dashboard.global_commands import COMMANDS, FLEET
 from modeldeck.tui.dashboard.screens import ALL
 from modeldeck.tui.dashboard.screens.chat.commands import CHANGING
-from modeldeck.tui.dashboard.widgets import composer, table_commands
+from modeldeck.tui.dashboard.widgets import composer, scrolled_lines, table_commands
 from modeldeck.tui.dashboard.widgets.footer import Footer
 from tests.tui.dashboard.screens.steps import TINY, fetched, go, loaded
 
 pytestmark = pytest.mark.usefixtures("undebugged")
 
+SCROLL = {c.name for c in scrolled_lines.COMMANDS}
 LOOKING = {
     "app": {c.name for c in (*COMMANDS, *FLEET)} - {"undo"},
     "catalog": {"filter", "try", "shown", "card", "hub", "longer", "shorter", "copy"},
     "downloads": {"files", "disk", "copy", "filter"},
-    "memory": {"requests", "details", "disk", "copy", "filter"},
-    "requests": {"details", "copy", "filter", "show"},
+    "memory": {"requests", "details", "disk", "copy", "filter", *SCROLL},
+    "requests": {"details", "copy", "filter", "show", *SCROLL},
     "disk": {"leave", "copy", "filter"},
     "fleet": {"enter", "serves", "reach"},
     "chat": {c.name for c in next(v for v in ALL if v.name == "chat").load().COMMANDS} - CHANGING,

@@ -11,9 +11,11 @@ from textual.color import Color
 
 from modeldeck.core.config.config import Tui
 from modeldeck.core.schema import LoadOptions
+from modeldeck.tui.chats.chat import ChatTurn
 from modeldeck.tui.dashboard.console_filter import SIGNS, console_text
 from modeldeck.tui.dashboard.screens import ALL
-from modeldeck.tui.dashboard.theme import PLAIN
+from modeldeck.tui.dashboard.screens.chat.screen import ChatView
+from modeldeck.tui.dashboard.theme import PLAIN, SIXTEEN
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text.format import ASCII, CONSOLE, UNICODE, Glyphs, glyphs
 from tests.tui.dashboard.screens.steps import F16, TINY, fetched, go
@@ -48,6 +50,7 @@ async def pictures(at: Any) -> AsyncIterator[tuple[str, str]]:
     at.app.say("✗ — “ends” … → ok", "error")
     for name, keys, shown in (
         ("go to", "ctrl+p", ["chat"]),
+        ("custom model", "n", ["another field"]),
         ("question", "x", ["Delete?"]),
         ("form", "L", ["context"]),
         ("columns", "o", ["sort"]),
@@ -81,6 +84,26 @@ async def test_every_screen_has_only_signs_of_the_terminal(
         async for name, text in pictures(at):
             wrong = sorted({char for char in text if not is_shown(char) and char != "\n"})
             assert not wrong, f"{name}: {wrong}\n{text}"
+            if signs is ASCII:  # arrows that look like the keys < > ^ v
+                assert not re.search("< > |\\^ v ", text), f"{name}: {text}"
+
+
+async def test_sixteen_colours_are_neither_dim_nor_below_dim_text(screen: Any) -> None:
+    """What is muted is dim there: no colour is readable on it or in it on every terminal."""
+    settings = Tui(theme=SIXTEEN)
+    async with screen("catalog", settings=settings, before=prepared) as at:
+        await at.until(lambda: at.app.theme == SIXTEEN)
+        async for name, _ in pictures(at):
+            if name == "themes":
+                continue  # shows the colours of other themes
+            for strip in at.app.screen._compositor.render_strips():
+                for text, style, _ in strip:
+                    if style is None or not style.dim or style.reverse or not text.strip():
+                        continue  # the cursor of a text field is reversed
+                    colours = (style.color, style.bgcolor)
+                    assert all(c is None or c.is_default or c.name == "default" for c in colours), (
+                        f"{name}: {text!r} is {style}"
+                    )
 
 
 async def test_no_color_sends_no_colours_and_shows_the_cursor(
@@ -103,6 +126,28 @@ async def test_no_color_sends_no_colours_and_shows_the_cursor(
         underlined = [s.text for strip in strips for s in strip if s.style and s.style.underline]
         assert "tin" in underlined
         assert any(style.reverse for style in styles)
+
+
+async def test_code_of_answers_has_no_colours_in_the_theme_without_colours(screen: Any) -> None:
+    async with screen("chat", before=prepared) as at:
+        view = at.app.query_one(ChatView)
+        question = ChatTurn(role="user", text="code?", at=1)
+        await view.session.add(question)
+        code = "```python\ndef f(): return 'text'\n```\n"
+        await view.session.add(ChatTurn(role="assistant", parent=question.id, text=code, at=2))
+        await view.opened.show()
+        await at.sees("def f()")
+
+        def sent() -> set[Any]:
+            strips = at.app.screen._compositor.render_strips()
+            for each in at.app.get_line_filters():
+                strips = [strip.apply_filter(each, Color(0, 0, 0)) for strip in strips]
+            colours = {c for s in strips for _, x, _ in s if x for c in (x.color, x.bgcolor)}
+            return {c for c in colours if c is not None and not c.is_default}
+
+        assert sent()
+        at.app.theme = PLAIN
+        await at.until(lambda: not sent())
 
 
 def test_the_console_row_is_what_the_glyphs_have() -> None:

@@ -193,3 +193,12 @@ def test_a_table_is_aligned_and_gives_way_where_it_may() -> None:
     narrow = fmt.table(heads, rows, 24)
     assert narrow[1] == "deck/a-v…-indeed  5.0 GB"
     assert max(map(fmt.columns, narrow)) == 24
+
+
+@pytest.mark.parametrize("whole", [8, 9.9, 23.5, 64, 128, 1000, 2048])
+def test_memory_in_use_has_one_width(whole: float) -> None:
+    gib = 1 << 30
+    shares = (0, 0.001, 0.04, 0.1, 0.5, 0.9, 0.999, 1)
+    texts = {fmt.memory_part(share * whole * gib, whole * gib) for share in shares}
+    assert len({len(text) for text in texts}) == 1, texts
+    assert fmt.memory_part(0.9 * gib, 23.5 * gib) == " 0.9/23.5 GiB"

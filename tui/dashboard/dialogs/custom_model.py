@@ -56,6 +56,7 @@ class CustomForm(ModalScreen[Model | None]):
         & Static { height: auto; min-height: 1; }
         & #custom-check { min-height: 3; }
     }
+    CustomForm:ansi Input:focus { background: ansi_default; text-style: underline; }
     CustomForm.-low Label { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,10 +83,9 @@ class CustomForm(ModalScreen[Model | None]):
                 yield Label(label, markup=False)
                 yield Input(fmt.clean(value), placeholder=hint, compact=True, id=f"custom-{name}")
             yield Static(id="custom-check", markup=False)
-            yield Static(
-                Text("enter save   ↑ ↓ another field   esc leave", no_wrap=True),
-                markup=False,
-            )
+            keys = "enter save   ↑ ↓ another field   esc leave"
+            keys = fmt.key_words(keys, self._dashboard.glyphs)
+            yield Static(Text(keys, no_wrap=True), markup=False)
 
     def on_mount(self) -> None:
         """Put the focus on the name."""

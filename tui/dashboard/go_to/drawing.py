@@ -38,7 +38,7 @@ def line(
     """One entry: the cursor's sign, its kind, words, sentence and key."""
     wide = width >= WIDE
     base = inks.muted if dim else _BOLD if cursor else Style()
-    text = Text(f" {glyphs.cursor} " if cursor else " " * KIND_AT, inks.primary + _BOLD)
+    text = Text.assemble((f" {glyphs.cursor} ", inks.primary + _BOLD) if cursor else " " * KIND_AT)
     if wide:
         text.append(fmt.pad(entry.kind, KIND), inks.muted)
     room = (WORDS if wide else WORDS_NARROW) - 1

@@ -114,8 +114,7 @@ class GoToLine(QuestionBody):
 
     def question_keys(self) -> Sequence[QuestionKey]:
         """Entries of the key line."""
-        arrows = f"{self._glyphs.newer} {self._glyphs.down}"
-        choose = QuestionKey(keys=arrows, label="choose", press="down")
+        choose = QuestionKey(keys="↑ ↓", label="choose", press="down")
         return (
             QuestionKey(keys="enter", label="does it", press="enter", required=True),
             QuestionKey(keys="tab", label="complete", press="tab"),

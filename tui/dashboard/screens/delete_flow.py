@@ -43,8 +43,10 @@ async def delete(
         if not plan.delete:
             dashboard.say(nothing)
             return False
+        done = _past(title)
         if what.models:
             title = f"Delete the files of {subject(plan, dashboard.state)}."
+            done = f"Deleted {subject(plan, dashboard.state, marked='')}"
         if await dashboard.ask_question(question(plan, title, dashboard.state)) is None:
             return False
     except DeckError as error:
@@ -52,15 +54,12 @@ async def delete(
         return False
     finally:
         _busy.discard(dashboard)
-    return await _execute(dashboard, what, plan, title)
+    return await _execute(dashboard, what, plan, done)
 
 
 async def _execute(
-    dashboard: DashboardInterface, what: CacheSelection, plan: DeletionPlan, title: str
+    dashboard: DashboardInterface, what: CacheSelection, plan: DeletionPlan, done: str
 ) -> bool:
-    done = _past(title)
-    if what.models:
-        done = f"Deleted {subject(plan, dashboard.state, marked='')}"
     try:
         receipt = await dashboard.link.client.delete_cached(what, force=bool(plan.blocked))
     except DeckError as error:
@@ -80,10 +79,18 @@ def _past(title: str) -> str:
 
 
 def subject(plan: DeletionPlan, state: State | None, marked: str = "marked ") -> str:
-    """The models of a plan: one by the name of its row, several by their count."""
-    if len(plan.model_ids) != 1:
-        return fmt.number(len(plan.model_ids), f"{marked}model")
-    return row_name(plan.model_ids[0], "1 model", state.models if state else {})
+    """The models of a plan that have files: one by the name of its row, several by their count."""
+    absent = _absent(plan, state)
+    ids = [id for id in plan.model_ids if id not in absent]
+    if len(ids) != 1:
+        return fmt.number(len(ids), f"{marked}model")
+    return row_name(ids[0], "1 model", state.models if state else {})
+
+
+def _absent(plan: DeletionPlan, state: State | None) -> list[str]:
+    """Ids of the models of a plan that have no files here."""
+    models = state.models if state else {}
+    return [id for id in plan.model_ids if id in models and not models[id].downloaded]
 
 
 def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuestion:
@@ -99,6 +106,7 @@ def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuesti
         ),
         more=made.more,
         verb=f"delete {size}" if plan.freed_bytes else "delete",
+        keep="keep everything",
         word="Delete?",
         cancelled=NOTHING_DELETED,
         subject=_still_there(plan, state),
@@ -108,13 +116,16 @@ def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuesti
 def _warnings(plan: DeletionPlan, state: State | None) -> tuple[QuestionWarning, ...]:
     models = state.models if state else {}
     found = []
+    if absent := [row_name(id, id, models) for id in _absent(plan, state)]:
+        text, short = deletions.nothing_of(absent)
+        found.append(QuestionWarning(text=text, short=short))
     for gone in plan.unloads:
         name = row_name(gone.model_id, gone.unique, models)
         is_draft = gone.model_id not in plan.model_ids
         text, short = deletions.unloaded_first(gone, name, is_draft=is_draft)
         found.append(QuestionWarning(text=text, short=short))
-    if not found:  # a core before this field names only the reasons
-        found = [
+    if not plan.unloads:  # a core before this field names only the reasons
+        found += [
             QuestionWarning(text=f"{reason}: it is unloaded first.") for reason in plan.blocked
         ]
     return tuple(found)

@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from modeldeck.tui.dashboard.screens.view import View
 from modeldeck.tui.dashboard.widgets.filter_input import KEYS, SCOPE, FilterInput
 from modeldeck.tui.dashboard.widgets.footer import Entry
+from modeldeck.tui.dashboard.widgets.scrolled_lines import ScrolledLines
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.filter_language import Language, RowFilter
 
@@ -91,6 +92,11 @@ class FilteredView(View):
         self.row_filter = None
         self.action_keep_filter()
         return True
+
+    def action_scroll_details(self, by: int) -> None:
+        """Scroll what is shown in full below the table."""
+        for details in self.query(ScrolledLines):
+            details.scroll_by(by)
 
     def offer_tests(self) -> None:
         """Offer tests in the message line while the filter is written."""

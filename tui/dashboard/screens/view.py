@@ -77,12 +77,13 @@ class View(Vertical, can_focus=False):
         self,
         lines: Sequence[str],
         verb: str,
+        keep: str,
         *,
         cancelled: str = NOTHING_CHANGED,
         subject: Callable[[State], bool] | None = None,
     ) -> bool:
         """Ask yes or no: see `DashboardInterface.confirm`. Call from a worker."""
-        return await self.dashboard.confirm(lines, verb, cancelled=cancelled, subject=subject)
+        return await self.dashboard.confirm(lines, verb, keep, cancelled=cancelled, subject=subject)
 
     async def ask(self, label: str, value: str = "", hint: str = "") -> str | None:
         """Ask for one line of text; None when cancelled. Call from a worker."""

@@ -153,6 +153,11 @@ def _fitting(text: str, width: int) -> int:
     return max(1, count)
 
 
+def alike(text: Text, other: Text) -> bool:
+    """Whether two texts are drawn alike; `==` does not compare the styles of whole texts."""
+    return text == other and text.style == other.style and text.spans == other.spans
+
+
 class TextLines(Widget):
     """Widget of text lines; `show` repaints only lines that changed."""
 
@@ -178,7 +183,7 @@ class TextLines(Widget):
         regions = [
             Region(0, y, self.size.width, 1)
             for y, (old, new) in enumerate(zip(before, self._lines, strict=True))
-            if old != new or old.spans != new.spans
+            if not alike(old, new)
         ]
         if regions:
             self.refresh(*regions)

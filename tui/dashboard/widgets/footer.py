@@ -6,7 +6,7 @@ While a question is shown, it is the key line of the question.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.style import Style
 from rich.text import Text
@@ -19,6 +19,7 @@ from modeldeck.tui.dashboard.commands import Command, keys_of
 from modeldeck.tui.dashboard.questions import QuestionKey, fitting_keys
 from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.text import format as fmt
+from modeldeck.tui.text.format import Glyphs
 
 Entry = tuple[str, Command]
 """Scope and command."""
@@ -100,6 +101,7 @@ class Footer(Widget):
         self,
         titles: Sequence[str],
         keymap: Mapping[str, str],
+        glyphs: Glyphs,
         is_refused: Callable[[Command], bool] = lambda command: False,
     ) -> None:
         """`is_refused` tells which commands are drawn dim, as they cannot be run."""
@@ -107,6 +109,7 @@ class Footer(Widget):
         self._is_refused = is_refused
         self._titles = tuple(titles)
         self._keymap = keymap
+        self._glyphs = glyphs
         self._spots: list[ClickArea] = []
         self._shows_title = False
 
@@ -157,7 +160,8 @@ class Footer(Widget):
             return Text(fmt.squeeze(question.title, self.size.width), "bold")
         line = Text.assemble((f" {fmt.cut(fmt.clean(question.word), WORD)} ", inks.primary + _HERE))
         room = self.size.width - line.cell_len - GAP - 1
-        shown = fitting_keys(question.keys, room)
+        keys = [replace(k, keys=fmt.key_words(k.keys, self._glyphs)) for k in question.keys]
+        shown = fitting_keys(keys, room)
         words = [f"{key.keys} {label}" for key, label in shown]
         taken = sum(map(fmt.columns, words)) + GAP * (len(words) - 1)
         line.append(" " * max(1, self.size.width - line.cell_len - taken))

@@ -70,7 +70,7 @@ def chart(
         share = ticks.get(y)
         words = "" if share is None else _tick(share * data.top / data.unit)
         sign = corner if y == height - 1 else side if share is None else at_tick
-        line = Text(f"{words:>{width}} {sign}", inks.muted)
+        line = Text().append(f"{words:>{width}} {sign}", inks.muted)
         if y == height - 1:
             line.append_text(_ground(row, data, glyphs, inks))
         else:

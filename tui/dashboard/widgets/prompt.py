@@ -39,6 +39,8 @@ NOTE_LINES = 4
 """Most lines below an input."""
 ONE_LINE = 6
 """Height of the terminal in lines below which title and keys share one line."""
+AROUND = 3
+"""Lines that a body leaves beside those of its question: top line, one of the view, footer."""
 PASSED_ON = frozenset({"ctrl+c", "ctrl+q", "ctrl+l", "ctrl+z"})
 """Keys of the app that also apply while a question is shown."""
 INPUT_KEYS = frozenset(
@@ -96,7 +98,6 @@ class Prompt(Vertical):
 
     DEFAULT_CSS = """
     Prompt { height: auto; display: none; background: $surface; }
-    Screen.-lines Prompt { max-height: 50%; }
     Prompt.asking { display: block; }
     Prompt.ruled { border-top: solid $warning; }
     Prompt > TextLines { height: auto; }
@@ -186,7 +187,8 @@ class Prompt(Vertical):
                 self.remove_class("asking", "writing", "typing", "ruled", update=False)
                 screen.remove_class("asking", "writing", "typing", update=False)
                 self._update_frame()
-                screen.query_one(Footer).question = None
+                for footer in screen.query(Footer):  # none where the app ends
+                    footer.question = None
                 screen.release_focus()
                 if body is not None:
                     await body.remove()
@@ -234,6 +236,8 @@ class Prompt(Vertical):
         self.query_one("#question-lines", TextLines).show(lines)
         self._draw_note(question, width)
         if self._body is not None:
+            around = AROUND + len(lines) + self.has_class("ruled")
+            self._body.styles.max_height = max(1, height - around)
             self._body.draw()
         self.show_keys()
 

@@ -221,13 +221,10 @@ class StatusBar(TextLines):
         if total is None or free is None:
             return Text(f"RAM {self._glyphs.unknown}")
         share = (total - free) / total if total else 0.0
-        figure, unit = fmt.memory(total - free).split()
-        whole, whole_unit = fmt.memory(total).split()
-        used = figure if unit == whole_unit else f"{figure} {unit}"
         text = Text("RAM ")
         if bar:
             text.append(fmt.bar(share, BAR, self._glyphs), _pressure(share, inks)).append(" ")
-        return text.append(f"{used:>{len(whole)}}/{whole} {whole_unit}")
+        return text.append(fmt.memory_part(total - free, total))
 
     def _loaded(self, state: State, inks: ThemeStyles, *, wide: bool) -> Text:
         from modeldeck.core.schema import (

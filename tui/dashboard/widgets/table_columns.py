@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from modeldeck.tui.dashboard.widgets.column_choice import STANDARD, ColumnChoice, arranged
-from modeldeck.tui.dashboard.widgets.columns import Column, ColumnSlot, arrange
+from modeldeck.tui.dashboard.widgets.columns import UNBOUND, Column, ColumnSlot, arrange
 
 GUTTER = 2
 """Width in cells of the left edge: sign of the cursor or of a mark, and a space."""
@@ -37,12 +37,13 @@ class TableColumns:
         self.sortable = frozenset(sortable)
         self.slots: tuple[ColumnSlot, ...] = ()
         """Positions of the columns that are drawn."""
+        self._most_cells = UNBOUND
         self.words: tuple[str, ...] = ()
         """Words of a filter, which are marked in the texts of growing columns."""
 
     def place(self, width: int) -> None:
         """Place the columns that are shown in this many cells."""
-        self.slots = arrange(arranged(self._all, self._choice), width)
+        self.slots = arrange(arranged(self._all, self._choice), min(width, self._most_cells))
 
     @property
     def all(self) -> Sequence[Column]:
@@ -53,6 +54,17 @@ class TableColumns:
     def all(self, columns: Sequence[Column]) -> None:
         if tuple(columns) != self._all:
             self._all = tuple(columns)
+            self._changed()
+
+    @property
+    def most_cells(self) -> int:
+        """Cells that the columns take at most; rows are drawn beyond them, to the edge."""
+        return self._most_cells
+
+    @most_cells.setter
+    def most_cells(self, cells: int) -> None:
+        if cells != self._most_cells:
+            self._most_cells = cells
             self._changed()
 
     @property

@@ -18,10 +18,14 @@ class WrappedText(TextLines):
     def put(self, text: Text) -> None:
         """Show this text."""
         self._text = text
-        self.show(self._wrapped(self.size.width))
+        self.draw_lines()
 
     def on_resize(self) -> None:
         """Wrap the text to the new width."""
+        self.draw_lines()
+
+    def draw_lines(self) -> None:
+        """Draw the text in the present size."""
         self.show(self._wrapped(self.size.width))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

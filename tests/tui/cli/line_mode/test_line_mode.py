@@ -206,7 +206,7 @@ def test_commands_change_the_chat_that_the_dashboard_finds(
     typist.says("/help", "/image PATH [TEXT]", "leave, as ctrl-D does")
     typist.says("/retry", "Nothing was asked in this chat yet.")
     typist.says("/system Say json.", "System prompt changed.")
-    typist.says("/set temp 9", "temperature: must be a number from 0 to 2")
+    typist.says("/set temp 9", "temperature: must be a number, 0 to 2")
     typist.says("/set temp 0", "temp 0")
     typist.child.send('"""What\r')
     typist.sees("...")

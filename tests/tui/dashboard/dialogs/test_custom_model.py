@@ -93,7 +93,7 @@ async def test_edit_and_take_off_the_list(screen: Any) -> None:
         assert found.id == old.id
         await at.until(lambda: table.cursor_key == found.id)
         await at.press("D")
-        await at.sees("Remove New name", "y remove it")
+        await at.sees("Remove New name", "y remove it  n esc keep it")
         await at.press("n")
         assert custom(at, "New name") is not None
         await at.press("D")

@@ -14,6 +14,7 @@ from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.schema import InstanceState
 from modeldeck.tui.chats.chat import ChatTurn
 from modeldeck.tui.chats.models import partners
+from modeldeck.tui.chats.sampling import FIELDS, from_texts
 from modeldeck.tui.chats.session import ChatSession
 from modeldeck.tui.chats.store import ChatStore
 from modeldeck.tui.dashboard.screens.chat.open_chat import OpenChat
@@ -207,13 +208,49 @@ async def test_a_wrong_value_stays_in_its_field_with_the_reason(screen: Any) -> 
         await at.press("escape", "t")
         await at.sees("Sampling", "▸ temperature", "JSON schema", "enter set")
         await at.press(*"hot", "tab", *"0.9", "enter")
-        await at.sees("✗ not a number: 'hot'; a number from 0 to 2", "hot", "0.9")
+        await at.sees("✗ must be a number, 0 to 2", "hot", "0.9")
         await at.press("ctrl+u", *"0.2", "enter")
         await at.sees("temp 0.2, top_p 0.9 [t]")
         sampling = chat(at).session.chat.options.sampling
         assert (sampling.temperature, sampling.top_p) == (0.2, 0.9)
         request = await chat(at).asking.request(chat(at).session.chat, ChatTurn(role="user"))
         assert (request.temperature, request.top_p) == (0.2, 0.9)
+
+
+async def test_it_follows_still_after_the_terminal_was_low(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await at.sees("Ask something. Chats are saved")
+        for size in ((60, 15), (40, 8), (80, 24)):
+            await at.pilot.resize_terminal(*size)
+            await at.press("escape", "t")
+            await at.until(lambda: at.app.question is not None)
+            await at.press("escape")
+            await at.until(lambda: at.app.question is None)
+        assert chat(at).pane.scroll.following
+        await at.sees("Ask something. Chats are saved")
+        assert "below" not in at.text
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15), (60, 10)])
+async def test_hints_and_errors_of_the_sheet_are_whole(screen: Any, size: tuple[int, int]) -> None:
+    async with screen("chat", size=size, before=loaded) as at:
+        await at.press("escape", "t")
+        for field in FIELDS:
+            await at.sees(f"▸ {field.label}", field.hint)
+            await at.press("tab")
+        await at.press(*["x", "tab"] * 6, "enter")
+        wrong = from_texts({field.name: "x" for field in FIELDS})[1]
+        assert len(wrong) == 6
+        for field in FIELDS[:6]:
+            await at.sees(f"▸ {field.label}", f"✗ {wrong[field.name]}", "enter set")
+            await at.press("tab")
+
+
+async def test_one_may_leave_while_a_question_is_asked(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        await at.press("escape", "t")
+        await at.sees("Sampling", "enter set")
+    assert at.app.return_code is None, "it ended by no failure"
 
 
 async def test_a_system_prompt_is_written_saved_and_used_again(screen: Any) -> None:

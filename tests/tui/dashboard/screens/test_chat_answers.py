@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 from textual.widgets import Markdown
 
 from modeldeck.core.schema import Chunk
-from modeldeck.tui.chats.chat import ChatTurn
+from modeldeck.tui.chats.chat import ChatFigures, ChatTurn
 from modeldeck.tui.dashboard.screens.chat.turns import AnswerTurn
 from modeldeck.tui.dashboard.widgets.markdown import code_blocks, parser
 from tests.support.process import CoreProcess
@@ -83,6 +84,29 @@ async def test_a_thought_is_counted_while_it_comes(screen: Any) -> None:
         answer.add(Chunk(thought_tokens=5, completion_tokens=6, finish_reason="stop"))
         await answer.end(answer.turned(answer.turn))
         await at.sees("5 tokens   o folds", "6 tokens")
+
+
+async def test_why_an_answer_ended_has_a_line_of_its_own_where_it_is_narrow(screen: Any) -> None:
+    async with screen("chat", before=loaded) as at:
+        view = chat(at)
+        question = ChatTurn(role="user", text="long?", at=1)
+        await view.session.add(question)
+        figures = ChatFigures(tokens_per_s=31.4, first_token_s=0.4, completion_tokens=188)
+        await view.session.add(
+            ChatTurn(
+                role="assistant",
+                parent=question.id,
+                text="x",
+                at=2,
+                ended="length",
+                figures=figures,
+            )
+        )
+        await view.opened.show()
+        for width in (120, 100, 80, 60, 50):
+            await at.pilot.resize_terminal(width, 24)
+            await at.sees("31.4 tok/s", "188 tokens")
+            await at.until(lambda: not re.search("· *[│┃]?$", at.text, re.M))
 
 
 CODE = "# Head\n\n- one\n- two\n\n```python\nprint(1)\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"

@@ -133,6 +133,7 @@ async def test_both_forms_of_a_file_hold_both_turns(
         await asked(at, "count")
         await at.press("escape", "E")
         await at.sees("Export “count”", "◂ Markdown ▸", "~/count.md")
+        assert at.app.query_one("#in-path").size.width == 40, "paths are long"
         await at.press("enter")
         await told(at, "Wrote ")
         await at.press("E")
@@ -162,7 +163,9 @@ async def test_a_private_chat_is_asked_about_and_is_nowhere(
         await ended(at)
         await at.sees("○ private, not kept", "Chats 2")
         await at.press("escape", "n")
-        await at.sees("This chat is private: it is gone once you leave it.", "y leave it")
+        await at.sees(
+            "This chat is private: it is gone once you leave it.", "y leave it  n esc stay in it"
+        )
         await at.press("n")
         await at.press("q")
         await at.sees("The open chat is private: it is gone once you leave.")
@@ -370,8 +373,9 @@ async def test_a_model_that_sees_is_sent_the_picture_and_it_is_kept(
     (tmp_path / "a chart.png").write_bytes(data)
     monkeypatch.chdir(tmp_path)
     async with screen("chat", before=lambda c: loaded(c, SEER), chats=store(state)) as at:
+        await at.pilot.resize_terminal(60, 15)
         await at.press("escape", "m")
-        await at.sees("Which model answers?", "sees images")
+        await at.sees("Which model answers?", "tiny-see F16", " context, sees images")
         await at.press("enter", "i")
         await chat(at).written.paste(f"'{tmp_path}/a chart.png'")
         await at.sees("a chart.png ", "ctrl+x removes the last")

@@ -46,6 +46,22 @@ async def test_three_marked_models_at_every_size_named_by_their_files(screen: An
         assert not catalog(at).table.marks
 
 
+async def test_a_marked_model_without_files_is_named_and_not_counted(screen: Any) -> None:
+    async with screen("catalog", before=fetched(TINY)) as at:
+        await marked(at, TINY, PADDED)
+        for size in ((60, 15), (80, 24)):
+            await at.pilot.resize_terminal(*size)
+            await at.press("x")
+            await at.sees("Delete the files of tiny", ": 1.9 MB come back.", "y delete")
+            await at.sees("! padded is not downloaded")
+            await at.press("n")
+            await at.until(lambda: at.app.question is None)
+        await at.press("x")
+        await at.sees("y delete")
+        await at.press("y")
+        await at.sees("Deleted tiny", ": 1.9 MB freed")
+
+
 async def test_a_click_on_another_row_cancels_and_keys_act_there(screen: Any) -> None:
     async with screen("catalog", before=fetched(TINY)) as at:
         await go(at, TINY)

@@ -107,7 +107,9 @@ async def test_cancel_and_delete_shows_the_bytes_and_asks(screen: Any, hub: Demo
     async with screen("downloads", before=begin) as at:
         await at.sees("downloading")
         await at.press("C")
-        await at.sees("Cancel 1 download and delete what arrived", PADDED, "y delete it")
+        await at.sees(
+            "Cancel 1 download and delete what arrived", PADDED, "y delete it  n esc keep it"
+        )
         await at.press("n")
         await at.until(lambda: "y delete it" not in at.text)
         assert state(at) == "downloading"
@@ -168,7 +170,7 @@ async def test_clearing_asks_where_it_deletes_what_arrived(screen: Any, hub: Dem
     async with screen("downloads", before=half) as at:
         await at.sees("1 cancelled", "1 downloaded")
         await at.press("X")
-        await at.sees("Clear 2 downloads that ended", PADDED, "y clear them")
+        await at.sees("Clear 2 downloads that ended", PADDED, "y clear them  n esc keep them")
         await at.press("escape")
         await at.until(lambda: "y clear them" not in at.text)
         assert len(at.state.downloads) == 2

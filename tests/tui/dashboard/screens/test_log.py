@@ -29,6 +29,7 @@ from modeldeck.tui.dashboard.screens.log.rows import (
     titled,
 )
 from modeldeck.tui.dashboard.screens.log.screen import LogView
+from modeldeck.tui.dashboard.screens.log.whole_line import WholeLine
 from modeldeck.tui.dashboard.theme import ink
 from modeldeck.tui.dashboard.widgets.column_choice import ColumnChoice
 from modeldeck.tui.dashboard.widgets.table import Table
@@ -187,7 +188,14 @@ async def test_shows_a_long_line_whole_and_copies_it(screen: Any) -> None:
         await at.sees("word0")
         assert "word20" not in at.text.split("5 Log")[0].split("word0", 1)[1].split("\n")[0]
         await at.press("enter")
-        await at.sees("word20")
+        await at.sees("word20", "J K scroll")
+        whole = at.app.query_one(WholeLine)
+        assert "word59" not in whole.plain
+        await at.press(*"JJJJ")
+        await at.sees("word59")
+        assert "word0 " not in whole.plain
+        await at.press(*"KKKK")
+        assert whole.plain.startswith("word0 ")
         await at.press("y")
         assert at.app.clipboard.endswith(words)
         await at.press("escape")

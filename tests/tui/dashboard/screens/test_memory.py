@@ -12,6 +12,7 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
 
@@ -76,6 +77,16 @@ async def test_an_instance_shows_forecast_measured_and_speed(screen: Any) -> Non
         assert f"{instance.tokens_per_s:.0f}"[:3] in at.text
 
 
+async def test_the_cursor_bar_spans_the_row(screen: Any) -> None:
+    async with screen("memory", size=(80, 24), before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0", "idle")
+        lines = at.text.splitlines()
+        y = next(y for y, line in enumerate(lines) if "tiny Q8_0" in line and "idle" in line)
+        row = at.app.screen._compositor.render_strips()[y]
+        grounds = [segment.style.bgcolor for segment in row.simplify() if segment.style]
+        assert len({*grounds}) == 1, "to the last cell of the line"
+
+
 async def test_unload_gives_the_memory_back_and_says_how_much(screen: Any) -> None:
     async with screen("memory", before=lambda c: load(c, TINY)) as at:
         await at.sees("tiny Q8_0", "idle")
@@ -126,6 +137,20 @@ async def test_enter_shows_options_history_and_the_log_of_the_engine(screen: Any
         await at.press("escape")
         await at.until(lambda: "private" not in at.text)
         assert at.app.focused is table(at)
+
+
+async def test_details_that_have_no_room_are_scrolled_to(screen: Any) -> None:
+    async with screen("memory", size=(60, 15), before=lambda c: load(c, TINY)) as at:
+        await at.sees("tiny Q8_0")
+        await at.press("enter")
+        details = at.app.query_one("#details", TextLines)
+        await at.until(lambda: "measured" in details.plain and "J K scroll" in details.plain)
+        assert "threads 1" not in details.plain
+        await at.press(*"J" * 20)
+        await at.until(lambda: "threads 1" in details.plain)
+        assert "measured" not in details.plain
+        await at.press(*"K" * 20)
+        await at.until(lambda: "measured" in details.plain)
 
 
 async def test_what_is_open_goes_with_its_instance(screen: Any) -> None:

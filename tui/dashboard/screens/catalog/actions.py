@@ -227,7 +227,9 @@ class CatalogActions:
                 return
             name, loaded = receipts.named(choice, self._state), busy(self._state, choice.key)
             lines = [f"{name} is not loaded. Load it for the benchmark?"]
-            if loaded is None and not await self._dashboard.confirm(lines, "load and measure it"):
+            if loaded is None and not await self._dashboard.confirm(
+                lines, "load and measure it", "leave it unloaded"
+            ):
                 return
             self._dashboard.perform(
                 partial(receipts.bench, choice=choice, name=name, load=loaded is None), str
@@ -381,7 +383,7 @@ class CatalogActions:
 
     async def _remove(self, model: Model) -> None:
         lines = [f"Remove {model.name} ({model.unique}) from the list.", "Its files stay."]
-        if await self._dashboard.confirm(lines, "remove it"):
+        if await self._dashboard.confirm(lines, "remove it", "keep it"):
             self._dashboard.perform(
                 lambda client: client.delete_model(model.id),
                 lambda _: f"Removed {model.name} from the list; its files stay.",

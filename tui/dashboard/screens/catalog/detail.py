@@ -12,6 +12,7 @@ from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
 from modeldeck.tui.dashboard.screens.catalog.columns import speed_words
 from modeldeck.tui.dashboard.screens.catalog.detail_words import DetailFacts, DetailWords
 from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget, beside
+from modeldeck.tui.dashboard.widgets.bars import alike
 from modeldeck.tui.dashboard.widgets.columns import Column
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.dashboard.widgets.wrapped_text import WrappedText
@@ -84,7 +85,7 @@ class DetailPane(Vertical):
         self._put("#detail-words", words.facts_words())
 
     def _put(self, where: str, text: Text) -> None:
-        if self._drawn.get(where) != text or self._drawn[where].spans != text.spans:
+        if (before := self._drawn.get(where)) is None or not alike(before, text):
             self._drawn[where] = text
             self.query_one(where, WrappedText).put(text)
 

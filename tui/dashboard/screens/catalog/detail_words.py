@@ -71,7 +71,7 @@ class DetailWords:
         if subject is None:
             return Text("No model selected.", muted)
         name = subject.unique if isinstance(subject, Model) else subject.repo
-        text = Text(fmt.squeeze(fmt.clean(name), self.width), "bold")
+        text = Text.assemble((fmt.squeeze(fmt.clean(name), self.width), "bold"))
         dot = f" {self.painter.glyphs.dot} "
         known = dot.join(fmt.clean(part) for part in self._known() if part)
         text.append(f"\n{fmt.cut(known, self.width)}", muted)

@@ -12,6 +12,7 @@ from textual.widgets import Static
 from modeldeck.tui.dashboard.screens.catalog.cells import CellPainter
 from modeldeck.tui.dashboard.screens.catalog.filters import LANGUAGE
 from modeldeck.tui.dashboard.screens.catalog.rows import ModelCounts, Show
+from modeldeck.tui.dashboard.widgets.bars import alike
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 
 WIDE = 120
@@ -65,7 +66,7 @@ class FilterBar(Horizontal):
     def show(self, facts: BarFacts, painter: CellPainter) -> None:
         """Show kind and order, marks, and numbers."""
         width, muted = self.outer_size.width, painter.ink("muted")
-        text = Text(f"[{facts.show}]  ", "bold")
+        text = Text.assemble((f"[{facts.show}]", "bold"), "  ")
         if width >= MEDIUM:
             text.append("sort: ", muted).append(f"{facts.order}   ")
         if width >= WIDE:
@@ -77,7 +78,7 @@ class FilterBar(Horizontal):
 
     def _put(self, where: str, text: Text) -> None:
         before = self._drawn.get(where)
-        if before is None or before != text or before.spans != text.spans:
+        if before is None or not alike(before, text):
             self._drawn[where] = text
             self.query_one(where, Static).update(text)
 

@@ -223,6 +223,10 @@ class ChatList(Vertical):
         line = "  ".join(f"{self._key_of(full)} {word}" for full, word in keys)
         self.query_one("#list-keys", TextLines).show([Text(fmt.cut(line, width), inks.muted)])
 
+    def on_mount(self) -> None:
+        """Draw in the colours of another theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.on_resize())
+
     def on_resize(self) -> None:
         """Draw the lines around the chats for this width."""
         self._draw()

@@ -107,7 +107,9 @@ class TurnScroll(VerticalScroll):
         if self.following and overflows != self.is_anchored:
             self.anchor(overflows)
         if not overflows and self.scroll_y:
+            following = self.following
             self.scroll_to(y=0, animate=False, immediate=True, release_anchor=False)
+            self.following = following  # Textual releases the anchor all the same
 
 
 class ConversationPane(Vertical):

@@ -15,6 +15,7 @@ from modeldeck.tui.dashboard.screens.chat.head import ChatHead, Saved, head_line
 from modeldeck.tui.dashboard.screens.chat.interface import ChatInterface
 from modeldeck.tui.dashboard.screens.chat.settings import ChatTuning
 from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.widgets.bars import alike
 from modeldeck.tui.text import format as fmt
 
 PRESET_CELLS = 24
@@ -39,7 +40,7 @@ class ChatHeadLine:
     def draw(self) -> None:
         """Show the line; draws only a change."""
         line = self._line()
-        if line != self._shown or line.spans != self._shown.spans:
+        if self._shown is None or not alike(line, self._shown):
             self._shown = line
             self._widget.update(line)
 

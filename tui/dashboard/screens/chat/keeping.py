@@ -83,7 +83,7 @@ class ChatKeeping:
         if not session.chat.private:
             why = "This chat is not saved: it is gone once you leave it."
         return await self._view.dashboard.confirm(
-            [why], "leave it", cancelled="Cancelled: the chat stays."
+            [why], "leave it", "stay in it", cancelled="Cancelled: the chat stays."
         )
 
     async def open(self, number: int, *, if_empty: bool = False) -> None:
@@ -213,6 +213,7 @@ class ChatKeeping:
             verb="write the file",
             changed=lambda values, _: {"path": _renamed(values["path"], values["form"])},
         )
+        body.add_class("paths")
         question = Question(title=f"Export “{fmt.cut(chat.title, 40)}”", word="Export")
         answer = await view.dashboard.ask_question(question, body)
         if answer is None:

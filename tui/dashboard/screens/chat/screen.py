@@ -109,7 +109,8 @@ class ChatView(View):
         yield Composer()
 
     def on_mount(self) -> None:
-        """Show the line at the top."""
+        """Show the line at the top, also in the colours of another theme."""
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self.describe())
         self.describe()
 
     # Parts

@@ -28,7 +28,11 @@ from modeldeck.tui.dashboard.screens.chat.sheet import SheetBody, SheetField, an
 from modeldeck.tui.text import format as fmt
 
 if TYPE_CHECKING:
+    from modeldeck.core.schema import Model
     from modeldeck.tui.dashboard.widgets.notice import Severity
+
+MOST_NAME = 36
+"""Most cells of the names of models to choose from."""
 
 
 class ChatTuning:
@@ -55,15 +59,17 @@ class ChatTuning:
             how = by_catalog(view.dashboard.key_of, "download", "one")
             view.dashboard.say(f"No model on this machine yet. {how}")
             return
+        names = [_with_quantization(model) for model in models]
+        width = min(MOST_NAME, max(map(fmt.columns, names)))
         items = []
-        for model in models:
+        for model, name in zip(models, names, strict=True):
             instance = view.partner.live(model.id)
             context = fmt.tokens(instance.context_length) if instance else ""
             state = f"loaded, {context} context" if instance else "loads when you send"
             sees = ", sees images" if "vision" in model.capabilities else ""
-            label = model.quantization or ""
-            name = model.name if label in model.name else f"{model.name} {label}"
-            items.append(QuestionItem(text=fmt.pad(name, 36), name=state + sees))
+            items.append(
+                QuestionItem(text=fmt.pad(fmt.squeeze(name, width), width), name=state + sees)
+            )
         question = ChoiceQuestion(title="Which model answers?", word="Model", items=tuple(items))
         answer = await view.dashboard.ask_question(question)
         if answer is None:
@@ -233,7 +239,7 @@ class ChatTuning:
             return
         size = fmt.tokens(larger)
         question = f"Reload {model.name} with {size} context?"
-        if not await view.dashboard.confirm([question], "reload"):
+        if not await view.dashboard.confirm([question], "reload", "leave it as it is"):
             return
         client = view.dashboard.link.client
         try:
@@ -243,6 +249,11 @@ class ChatTuning:
             view.dashboard.say(str(error), "error")
         else:
             view.dashboard.say(f"Loading {model.name}, {size} context", "done")
+
+
+def _with_quantization(model: Model) -> str:
+    label = model.quantization or ""
+    return model.name if label in model.name else f"{model.name} {label}"
 
 
 def _errors(values: Mapping[str, str]) -> dict[str, str]:

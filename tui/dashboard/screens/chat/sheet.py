@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from modeldeck.tui.dashboard.questions import ESCAPE, QuestionKey
-from modeldeck.tui.dashboard.theme import ink
+from modeldeck.tui.dashboard.theme import ThemeStyles, ink
 from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.dashboard.widgets.prompt import QuestionBody
 from modeldeck.tui.text import format as fmt
@@ -21,6 +21,12 @@ from modeldeck.tui.text.format import Glyphs
 
 LABEL = 14
 """Cells of the labels, the sign of the cursor included."""
+VALUE, PATHS = 18, 40
+"""Cells of the values; of those that are paths."""
+HINT = 46
+"""Cells that a hint or an error needs beside its field, its padding included."""
+AROUND = 7
+"""Lines of the terminal that fields leave: rule, title, hint, top line, footer, two of the view."""
 Values = Mapping[str, str]
 
 
@@ -45,13 +51,16 @@ class SheetBody(QuestionBody):
     """
 
     DEFAULT_CSS = """
-    SheetBody { height: auto; max-height: 20; overflow-y: auto; scrollbar-size-vertical: 1; }
-    SheetBody > .field { height: 1; layout: horizontal; }
+    SheetBody > #fields { height: auto; overflow-y: auto;
+                          scrollbar-size-vertical: 1; }
+    SheetBody .field { height: 1; layout: horizontal; }
     SheetBody .label { width: 15; height: 1; }
-    SheetBody Input { width: 20; height: 1; border: none; padding: 0; background: $panel; }
-    SheetBody .choice { width: 20; height: 1; }
+    SheetBody Input { width: 18; height: 1; border: none; padding: 0; background: $panel; }
+    SheetBody .choice { width: 18; height: 1; }
     SheetBody.paths Input, SheetBody.paths .choice { width: 40; }
     SheetBody .hint { width: 1fr; height: 1; padding: 0 1; }
+    SheetBody > #hint { display: none; height: 1; padding: 0 3; }
+    SheetBody.below > #hint { display: block; }
     """
 
     def __init__(
@@ -76,17 +85,22 @@ class SheetBody(QuestionBody):
         self.errors: Mapping[str, str] = {}
 
     def compose(self) -> ComposeResult:
-        """A line for each field: label, value, hint or error."""
-        for field in self._fields:
-            with Vertical(classes="field"):
-                yield _line("label", field)
-                if field.choices:
-                    yield _line("choice", field)
-                else:
-                    yield Input(
-                        field.value, placeholder=field.default, compact=True, id=f"in-{field.name}"
-                    )
-                yield _line("hint", field)
+        """A line for each field: label, value, hint or error; below them the hint of one field."""
+        with Vertical(id="fields"):
+            for field in self._fields:
+                with Vertical(classes="field"):
+                    yield _line("label", field)
+                    if field.choices:
+                        yield _line("choice", field)
+                    else:
+                        yield Input(
+                            field.value,
+                            placeholder=field.default,
+                            compact=True,
+                            id=f"in-{field.name}",
+                        )
+                    yield _line("hint", field)
+        yield TextLines(id="hint")
 
     def on_focus(self) -> None:
         """Give the focus to the field under the cursor; the prompt gives it to the whole body."""
@@ -133,7 +147,7 @@ class SheetBody(QuestionBody):
         field = self._fields[self._at]
         (self if field.choices else self._input(field)).focus()
         self._draw()
-        self.query_one(f"#label-{field.name}").scroll_visible(animate=False)
+        self._show_field()
         self.post_message(self.KeysChanged())
 
     def _input(self, field: SheetField) -> Input:
@@ -183,8 +197,20 @@ class SheetBody(QuestionBody):
 
     # Drawing
 
+    def draw(self) -> None:
+        """Leave room for the rest of the frame; fields that have none are scrolled to."""
+        self.query_one("#fields").styles.max_height = max(1, self.app.size.height - AROUND)
+        self.call_after_refresh(self._show_field)
+
+    def _show_field(self) -> None:
+        label = f"#label-{self._fields[self._at].name}"
+        for line in self.query(label):  # none where the question ended meanwhile
+            line.scroll_visible(animate=False)
+
     def on_resize(self) -> None:
-        """Draw the hints for this width."""
+        """Draw the hints where they have room: beside their fields, or below all of them."""
+        beside = self.size.width - LABEL - 1 - (PATHS if self.has_class("paths") else VALUE)
+        self.set_class(beside < HINT, "below")
         self._draw()
 
     def _draw(self) -> None:
@@ -199,11 +225,18 @@ class SheetBody(QuestionBody):
                 left = "<" if right == ">" else "◂"
                 words = f"{left} {value} {right}" if here else value
                 self.query_one(f"#choice-{field.name}", TextLines).show([Text(words)])
-            error = self.errors.get(field.name)
-            words = f"{self._glyphs.failed} {fmt.clean(error)}" if error else field.hint
-            shown = self.query_one(f"#hint-{field.name}", TextLines)
-            words = fmt.cut(words, max(0, shown.size.width))
-            shown.show([Text(words, inks.error if error else inks.muted)])
+            hint = self._hint(field, inks)
+            if here:
+                self.query_one("#hint", TextLines).show([hint])
+            if self.has_class("below"):
+                hint = hint[:1] if field.name in self.errors else Text()
+            self.query_one(f"#hint-{field.name}", TextLines).show([hint])
+
+    def _hint(self, field: SheetField, inks: ThemeStyles) -> Text:
+        """The hint of a field, or what is wrong with it."""
+        if error := self.errors.get(field.name):
+            return Text(f"{self._glyphs.failed} {fmt.clean(error)}", inks.error)
+        return Text(field.hint, inks.muted)
 
 
 def _line(part: str, field: SheetField) -> TextLines:

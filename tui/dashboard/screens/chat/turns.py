@@ -265,7 +265,10 @@ class AnswerTurn(TurnWidget):
         return "   ".join(part for part in shown if part)
 
     def _ending(self) -> str:
-        parts = words.figures_line(self.turn.figures, self._glyphs, self.size.width - 2)
-        if why := words.ending(self.turn, self._glyphs, self._key_of):
-            parts = [*parts, why]
-        return f" {self._glyphs.dot} ".join(parts)
+        width, dot = self.size.width - 2, f" {self._glyphs.dot} "
+        parts = words.figures_line(self.turn.figures, self._glyphs, width)
+        why = words.ending(self.turn, self._glyphs, self._key_of)
+        line = dot.join((*parts, why) if why else parts)
+        if why and parts and fmt.columns(line) > width:
+            return f"{dot.join(parts)}\n{why}"
+        return line

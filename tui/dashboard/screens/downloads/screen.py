@@ -170,6 +170,7 @@ class DownloadsView(TableView[DownloadRow, Download]):
         if jobs and await self.confirm(
             drawn.discarding(jobs),
             "delete it",
+            "keep it" if len(jobs) == 1 else "keep them",
             cancelled=NOTHING_DELETED,
             subject=lambda state: any(id in state.downloads for id in ids),
         ):
@@ -276,7 +277,9 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self.dashboard.say("Nothing has ended yet.")
             return
         plan = drawn.clearing(jobs)
-        if plan and not await self.confirm(plan, "clear them", cancelled=NOTHING_DELETED):
+        if plan and not await self.confirm(
+            plan, "clear them", "keep them", cancelled=NOTHING_DELETED
+        ):
             return
         self.each(
             jobs,

@@ -68,9 +68,9 @@ class FleetView(View):
     """Table of the machines of this dashboard."""
 
     DEFAULT_CSS = """
-    FleetView #asked { margin: 0 1 1 3; }
-    FleetView.low #asked { margin: 0 1 0 3; }
-    FleetView #about { margin: 0 1 0 2; }
+    FleetView #asked { padding: 0 1 1 3; }
+    FleetView.low #asked { padding: 0 1 0 3; }
+    FleetView #about { padding: 0 1 0 2; }
     """
     NAME = "fleet"
     TITLE = "Fleet"
@@ -277,7 +277,9 @@ class FleetView(View):
         target = self.dashboard.stations[row.at]
         key = self.dashboard.key_of("catalog.download")
         source, manifest = await source_of(model, target, self.dashboard.stations, key)
-        if not await self.confirm(texts.plan(manifest, source.title, row), "copy it"):
+        if not await self.confirm(
+            texts.plan(manifest, source.title, row), "copy it", "leave it there"
+        ):
             return
         assert source.host is not None
         assert target.host is not None

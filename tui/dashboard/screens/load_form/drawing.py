@@ -63,7 +63,7 @@ def draw(painter: Painter, height: int, pad: int = 0) -> Drawing:
     space = room - len(docked)
     rows = _field_rows(painter, found)
     if len(rows) + 2 <= space:
-        notes = painter.note_lines()[: space - len(rows) - 1]
+        notes = painter.note_lines(space - len(rows) - 1)
         docked += [Text(), *notes] if notes else []
     _add_fields(drawing, painter, rows, min(len(rows), space), pad)
     drawing.lines.append(Text())

@@ -156,7 +156,7 @@ class FieldPainter:
                 signs[1 + at], styles[1 + at] = sign, style
         line = Text("".join(signs), self.inks.muted)
         for at, style in styles.items():
-            line.stylize(style, at, at + 1)
+            line.stylize(Style(dim=False) + style, at, at + 1)
         return line
 
     def _place(self, length: int | None, inner: int) -> int | None:

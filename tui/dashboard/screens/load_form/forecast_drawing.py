@@ -125,10 +125,9 @@ class Painter(FieldPainter):
 
     def way_lines(self, found: Sequence[Way]) -> list[Text]:
         """What fits instead, numbered."""
+        take = fmt.key_words("   ↑ ↓ and enter take one", self.glyphs)
         head = (
-            Text.assemble(
-                ("What fits instead", STRONG), ("   ↑ ↓ and enter take one", self.inks.muted)
-            )
+            Text.assemble(("What fits instead", STRONG), (take, self.inks.muted))
             if len(found) > 1
             else Text("Nothing smaller of it fits", STRONG)
         )
@@ -149,11 +148,17 @@ class Painter(FieldPainter):
             lines.append(line)
         return lines
 
-    def note_lines(self) -> list[Text]:
-        """What the plan wants to be known: choices that were made, and warnings."""
+    def note_lines(self, room: int) -> list[Text]:
+        """What the plan wants to be known, in at most `room` lines: choices, and warnings."""
         plan = self.facts.plan
         if plan is None or not self.facts.single:
             return []
         warned = [(f"! {w}", self.inks.warning) for w in plan.warnings]
         noted = [(note, self.inks.muted) for note in plan.notes]
-        return [Text(fmt.cut(fmt.clean(words), self.width), ink) for words, ink in warned + noted]
+        said = [Text(fmt.clean(words), ink) for words, ink in warned + noted]
+        whole = [line for one in said for line in wrapped(one, self.width, 2)]
+        if len(whole) <= room:
+            return whole
+        for one in said:
+            one.truncate(self.width, overflow="ellipsis")
+        return said[: max(0, room)]

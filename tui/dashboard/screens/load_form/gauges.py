@@ -87,13 +87,17 @@ def line(
 
 def labels(use: DeviceUse, cells: int, glyphs: Glyphs, inks: ThemeStyles) -> Text:
     """What the parts of the first gauge are, from the left to the right."""
-    line = Text("others", inks.muted)
-    for at, part in enumerate(use.parts):
-        style = inks.secondary if at % 2 else inks.primary
-        line.append(f" {glyphs.bound} ", inks.muted)
-        line.append(f"{part.number} ", style).append(fmt.squeeze(part.name, 16))
     right = "free"
     room = cells - len(right) - 1
+    for most in (16, 10, 6, 0):  # the names of the others give way, not that of this load
+        line = Text().append("others", inks.muted)
+        for at, part in enumerate(use.parts):
+            style = inks.secondary if at % 2 else inks.primary
+            name = part.name if part.name == THIS else fmt.squeeze(part.name, most)
+            line.append(f" {glyphs.bound} ", inks.muted)
+            line.append(part.number, style).append(f" {name}" if name else "")
+        if len(line) <= room:
+            break
     if len(line) > room:
         line.truncate(max(0, room), overflow="ellipsis")
     return line.append(" " * (cells - len(line) - len(right))).append(right, inks.muted)

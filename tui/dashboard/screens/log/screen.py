@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.widgets import Static
 
 from modeldeck.core.errors import CoreUnreachable, DeckError
@@ -22,9 +22,11 @@ from modeldeck.tui.dashboard.go_to.entries import GoToEntry, Rank
 from modeldeck.tui.dashboard.screens.filtered_view import FilteredView
 from modeldeck.tui.dashboard.screens.log import rows
 from modeldeck.tui.dashboard.screens.log.rows import AUDIT, COLUMNS, LEVELS, Filters, LogEntry
+from modeldeck.tui.dashboard.screens.log.whole_line import WholeLine
 from modeldeck.tui.dashboard.theme import ThemeStyles, ink
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 from modeldeck.tui.dashboard.widgets.row_order import order_words
+from modeldeck.tui.dashboard.widgets.scrolled_lines import COMMANDS as SCROLL_COMMANDS
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.dashboard.widgets.table_commands import COLUMNS_KEY
 from modeldeck.tui.text import format as fmt
@@ -59,10 +61,10 @@ COMMANDS: tuple[Command, ...] = (
         changes=False,
     ),
     Command(
-        name="level",
-        keys="v",
-        label="level",
-        help="Show only lines of this level and above.",
+        name="whole",
+        keys="enter",
+        label="whole line",
+        help="Show the whole line below, or hide it.",
         changes=False,
     ),
     Command(
@@ -70,6 +72,13 @@ COMMANDS: tuple[Command, ...] = (
         keys="slash",
         label="filter",
         help="Filter by words and tests, such as error, source:engine, -prefill.",
+        changes=False,
+    ),
+    Command(
+        name="level",
+        keys="v",
+        label="level",
+        help="Show only lines of this level and above.",
         changes=False,
     ),
     Command(
@@ -87,13 +96,7 @@ COMMANDS: tuple[Command, ...] = (
         marks=True,
         changes=False,
     ),
-    Command(
-        name="whole",
-        keys="enter",
-        label="whole line",
-        help="Show the whole line below, or hide it.",
-        changes=False,
-    ),
+    *SCROLL_COMMANDS,
 )
 
 
@@ -108,9 +111,8 @@ class LogView(FilteredView):
     DEFAULT_CSS = """
     LogView #log-bar { height: 1; padding: 0 1; }
     LogView #log-bar Static { width: auto; }
-    LogView #log-whole { height: auto; max-height: 40%; padding: 0 2; background: $surface;
-                     display: none; }
-    LogView.whole #log-whole { display: block; }
+    LogView > WholeLine { display: none; }
+    LogView.whole > WholeLine { display: block; }
     """
 
     def __init__(self, id: str | None = None) -> None:
@@ -130,12 +132,12 @@ class LogView(FilteredView):
             yield FilterInput(f"{self.key_of('filter')} filters", lambda: self.language)
             yield Static(id="filter-count")
         yield Table[LogEntry](COLUMNS, self._draw, self.dashboard.glyphs, sortable=rows.SORTABLE)
-        with VerticalScroll(id="log-whole", can_focus=False):
-            yield Static(id="log-text", markup=False)
+        yield WholeLine(self.key_of)
 
     def on_mount(self) -> None:
-        """Request new lines regularly while the screen is in front."""
+        """Request new lines regularly while the screen is in front; redraw for another theme."""
         self.set_interval(ASK_S, self._ask)
+        self.dashboard.theme_changed_signal.subscribe(self, lambda _: self._show())
 
     @property
     def _table(self) -> Table[LogEntry]:
@@ -348,7 +350,8 @@ class LogView(FilteredView):
         entry: LogEntry | None = event.item
         words = f"{entry.who}  {entry.text}".strip() if entry else ""
         text = fmt.clean(words.replace("\\n", "\n"), lines=True)
-        self.query_one("#log-text", Static).update(Text(text))
+        lines = [Text(line) for line in text.split("\n")]
+        self.query_one(WholeLine).put(lines, anew=True)
         items = self._table.items
         at_end = not items or (entry is items[-1] and rows.newest_last(self._table.choice))
         if at_end != self._following and self._table.has_focus:

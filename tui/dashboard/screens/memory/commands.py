@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modeldeck.tui.dashboard.commands import Command
+from modeldeck.tui.dashboard.widgets.scrolled_lines import COMMANDS as SCROLL_COMMANDS
 
 COMMANDS = (
     Command(
@@ -92,5 +93,6 @@ COMMANDS = (
         footer=False,
         changes=False,
     ),
+    *SCROLL_COMMANDS,
 )
 """The first ones stand in the footer where there is little room."""

@@ -242,7 +242,7 @@ def gauge(use: DeviceUse, cells: int, glyphs: Glyphs, inks: ThemeStyles) -> Draw
     held = [part.held + more for part, more in zip(use.parts, planned, strict=True)]
     others, *rest = shares([use.others, *held, free, kept], cells - fixed)
     *mine, free_cells, kept_cells = rest
-    line = Text(glyphs.parts[3] * others, inks.muted)
+    line = Text().append(glyphs.parts[3] * others, inks.muted)
     places: list[tuple[int, int]] = []
     if use.parts:
         line.append(glyphs.bound, inks.muted)
@@ -344,7 +344,7 @@ def labels(
     inks: ThemeStyles,
 ) -> Text:
     """Numbers, names and sizes of the parts of a gauge that begins at the cell `start`."""
-    line = Text(" " * start + f"others {fmt.gib(use.others)}", inks.muted)
+    line = Text(" " * start).append(f"others {fmt.gib(use.others)}", inks.muted)
     wide = width >= WIDE
     for named, long in ((True, wide), (False, wide), (False, False)):
         told = _told(use.parts, places, glyphs, inks, named=named)

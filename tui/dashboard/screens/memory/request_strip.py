@@ -70,7 +70,7 @@ def _row(
 ) -> Text:
     wide, short = width >= 100, width < 70
     mark, style = cells.sign(info, glyphs, inks)
-    who_cells = 16 if wide else 13 if not short else 8
+    who_cells = 16 if wide else max(8, min(13, width - 48))
     who = fmt.clean(request_text.who(info, own, who_cells))
     number = by_number(whole).get(info.instance_id or "", "")
     line = Text.assemble("  ", (mark, style), " ", fmt.pad(who, who_cells), "  ")

@@ -145,13 +145,14 @@ def used(memory: Memory) -> int | None:
     return memory.total_bytes - memory.available_bytes
 
 
-def table_width(width: int, names: Sequence[str], count: int) -> int:
-    """Cells of the table on a line of `width` cells: no wider than its longest name wants.
+def cells_of_columns(width: int, names: Sequence[str], count: int) -> int:
+    """Cells of the columns on a line of `width` cells: no more than the longest name wants.
 
-    >>> table_width(200, ["Qwen3 8B Q4_K_M"], 1), table_width(60, ["Qwen3 8B Q4_K_M"], 1)
-    (121, 60)
+    >>> cells_of_columns(200, ["Qwen3 8B"], 1), cells_of_columns(60, ["Qwen3 8B"], 1)
+    (117, 57)
     """
-    slots = arrange(columns(count), width - GUTTER - SCROLLBAR)
+    width -= GUTTER + SCROLLBAR
+    slots = arrange(columns(count), width)
     name = next((slot for slot in slots if slot.column.key == "instance"), None)
     if name is None:
         return width

@@ -36,6 +36,7 @@ from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
 from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
 from modeldeck.tui.dashboard.widgets.filter_input import FilterLine
 from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
+from modeldeck.tui.dashboard.widgets.scrolled_lines import ScrolledLines
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse
@@ -98,6 +99,8 @@ class MemoryView(TableView[Instance, Instance]):
         self.past = MemoryHistory()
         """What the machine and its instances held."""
         self._log: tuple[LogLine, ...] = ()
+        self._detailed = ""
+        """Id of the instance whose details were drawn last."""
         self._loads: tuple[LoadRecord, ...] | None = None
         """Earlier loads, for an empty table; None where they have to be asked for."""
 
@@ -109,7 +112,7 @@ class MemoryView(TableView[Instance, Instance]):
             drawn.columns(1), self._line, self.dashboard.glyphs, sortable=drawn.SORTABLE
         )
         yield TextLines(id="below")
-        yield TextLines(id="details")
+        yield ScrolledLines(self.key_of, id="details")
 
     def _line(self, instance: Instance) -> TableLine:
         models = self.state.models if self.state else {}
@@ -191,7 +194,7 @@ class MemoryView(TableView[Instance, Instance]):
         table.columns = drawn.columns(len(every))
         table.empty = "No match." if every else self._nothing()
         names = [row.name for row in every]
-        table.styles.max_width = drawn.table_width(width, names, len(names))
+        table.arrangement.most_cells = drawn.cells_of_columns(width, names, len(names))
         table.show([row.instance for row in found], key=lambda instance: instance.id)
 
     def _table_height(self, most: int) -> int:
@@ -253,9 +256,9 @@ class MemoryView(TableView[Instance, Instance]):
     def _draw_details(self) -> None:
         if not self.has_class("open") or self.state is None:
             return
-        instance, pane = self.table.cursor_item, self.query_one("#details", TextLines)
+        instance, pane = self.table.cursor_item, self.query_one(ScrolledLines)
         if instance is None:
-            pane.show([])
+            pane.put([])
             return
         width = max(10, pane.size.width)
         past = self.past.of_instance(instance.id, time.monotonic(), SPARK)
@@ -267,7 +270,8 @@ class MemoryView(TableView[Instance, Instance]):
         said = details.log(self._log[-room:] if room else (), self.inks)
         for line in said:
             line.truncate(width, overflow="ellipsis")
-        pane.show([*lines, Text(), *said])
+        pane.put([*lines, Text(), *said] if room else lines, anew=instance.id != self._detailed)
+        self._detailed = instance.id
 
     # The log of the open instance
 

@@ -49,7 +49,10 @@ def state_text(
 ) -> Text:
     """How far a request is in at most `cells` cells, with a bar where it has a percentage."""
     loaded = loaded_share(info, state)
-    words = Text(fmt.clean(request_text.state_words(info, own, loaded)))
+    said = fmt.clean(request_text.state_words(info, own, loaded))
+    if fmt.columns(said) > cells:
+        said = said.partition(" (")[0]  # details have the whole code of an error
+    words = Text(said)
     share = request_text.read_share(info) if loaded is None else loaded
     if share is not None and (room := cells - words.cell_len - 1) >= 3:
         return words.append(" ").append_text(bar(share, min(BAR, room), glyphs, inks))

@@ -23,9 +23,10 @@ from modeldeck.tui.dashboard.screens.requests import rows as drawn
 from modeldeck.tui.dashboard.screens.requests.commands import COMMANDS
 from modeldeck.tui.dashboard.screens.requests.rows import RequestRow, RequestsShown
 from modeldeck.tui.dashboard.screens.table_view import TableParts, TableView
-from modeldeck.tui.dashboard.widgets.bars import TextLines, wrapped
+from modeldeck.tui.dashboard.widgets.bars import wrapped
 from modeldeck.tui.dashboard.widgets.filter_input import FilterInput
 from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
+from modeldeck.tui.dashboard.widgets.scrolled_lines import ScrolledLines
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
 from modeldeck.tui.remote.core_link import LinkState
 from modeldeck.tui.text import curl
@@ -40,6 +41,8 @@ KEPT_S = 2.0
 """Seconds that a request keeps its place after its end, so that nothing jumps under the cursor."""
 SPANS = ((300.0, "5 minutes"), (900.0, "15 minutes"), (3600.0, "1 hour"))
 """How long can be recorded."""
+MOST_CELLS = 147
+"""Cells of the columns at most."""
 FIRST_MODEL = "MODEL"
 """Stands in a first line of curl for a model, where none is downloaded."""
 
@@ -57,7 +60,6 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
     RequestsView.filtered #req-bar FilterInput { display: block; }
     RequestsView.filtered #req-bar #req-gap, RequestsView.filtered #req-bar #req-note {
         display: none; }
-    RequestsView Table { max-width: 150; }
     RequestsView #details { display: none; height: auto; max-height: 60%; padding: 1 2 0 2; }
     RequestsView.open #details { display: block; }
     RequestsView.low #details { padding: 0 2; }
@@ -82,6 +84,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         """Ids of the requests that were live in the last State."""
         self._ended: dict[str, float] = {}
         """When requests ended that keep their places for a moment, by `time.monotonic`."""
+        self._detailed = ""
+        """Id of the request whose details were drawn last."""
         self._text: tuple[str, RecordedText | None] = ("", None)
         """The id of the request whose text was asked for last, and its text."""
         self._now = datetime.now(UTC)
@@ -98,10 +102,11 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         yield Table[RequestRow](
             drawn.COLUMNS, self._line, self.dashboard.glyphs, sortable=drawn.SORTABLE
         )
-        yield TextLines(id="details")
+        yield ScrolledLines(self.key_of, id="details")
 
     def on_mount(self) -> None:
-        """Draw ages regularly."""
+        """Keep figures near their names on a wide terminal, and draw ages regularly."""
+        self.table.arrangement.most_cells = MOST_CELLS
         self.set_interval(AGES_S, self._grow_older)
 
     @property
@@ -185,15 +190,17 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
     def _draw_details(self) -> None:
         if not self.has_class("open") or self.state is None:
             return
-        pane, row = self.query_one("#details", TextLines), self.table.cursor_item
+        pane, row = self.query_one(ScrolledLines), self.table.cursor_item
         if not isinstance(row, RequestInfo):
-            pane.show([])
+            pane.put([])
             return
         width = max(10, self.size.width - 4)
         text = self._text[1] if self._text[0] == row.id else None
         key, glyphs = self.key_of("record"), self.dashboard.glyphs
         facts = details.facts(row, text, key, self._own, width, glyphs, self.inks)
-        pane.show([part for line in facts for part in wrapped(line, width, details.LABEL)])
+        lines = [part for line in facts for part in wrapped(line, width, details.LABEL)]
+        pane.put(lines, anew=row.id != self._detailed)
+        self._detailed = row.id
 
     def _toggle_details(self) -> None:
         """Show or hide the request under the cursor in full."""

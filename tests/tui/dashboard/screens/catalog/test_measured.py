@@ -56,7 +56,7 @@ async def test_a_benchmark_asks_before_it_loads_and_shows_its_figures(screen: An
     async with screen("catalog", before=fetched(TINY)) as at:
         await go(at, TINY)
         await at.press("b")
-        await at.sees("is not loaded. Load it for the benchmark?")
+        await at.sees("is not loaded. Load it for the benchmark?", "n esc leave it unloaded")
         await at.press("y")
         await at.sees(" tok/s, prompt ")
         await at.until(lambda: at.state.bench is not None and at.state.bench.result is not None)

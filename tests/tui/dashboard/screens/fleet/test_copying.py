@@ -30,14 +30,17 @@ async def test_a_model_is_copied_to_the_machine_under_the_cursor(
         await screen.sees(f"! {PADDED} is on gpu1 already.")
         await screen.press("j", "c")
         await screen.sees(
-            f"Copy {PADDED} from gpu1 to gpu2: 33.4 MB through this machine.", "y copy it"
+            f"Copy {PADDED} from gpu1 to gpu2: 33.4 MB through this machine.",
+            "y copy it  n esc leave it there",
         )
         await screen.press("y")
         await screen.sees("copying ", f"copying from gpu1: {PADDED}  downloading")
         await screen.press("c")
         await screen.sees("A copy to gpu2 is under way.")
         await screen.press("q")
-        await screen.sees("A copy to gpu2 is under way. It goes through", "y leave anyway")
+        await screen.sees(
+            "A copy to gpu2 is under way. It goes through", "y leave anyway  n esc stay "
+        )
         await screen.press("n")
         await screen.client.change_settings(rate_limit_bytes_per_s=None)
         await screen.sees(f"{PADDED} copied from gpu1 to gpu2: 33.4 MB in", "1 file verified")

@@ -167,7 +167,7 @@ async def test_going_to_a_machine_asks_before_what_was_written_is_lost(
         await screen.press("4", "i")
         await screen.write("unsent")
         await screen.press("escape", "ctrl+o")
-        await screen.sees("What is written in Chat was not sent.", "y go anyway")
+        await screen.sees("What is written in Chat was not sent.", "y go anyway  n esc stay here")
         await screen.press("n")
         await screen.until(lambda: screen.app.question is None)
         assert screen.app.station is stations[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,27 @@ CASES = {
     "warned": facts(replace(PLAN, warnings=("a" * 200,), notes=("b" * 200,))),
     "no forecast": facts(replace(PLAN, forecast=None, verdict="unknown")),
 }
+
+
+WARNING = "context length 8192 is above the 4096 tokens that the model was trained for: expect less"
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=["beside", "80x24"])
+def test_a_long_warning_is_whole_where_there_is_room(size: tuple[int, int, int]) -> None:
+    lines = text(facts(replace(PLAN, warnings=(WARNING,))), size).split("\n")
+    assert f"! {WARNING}" in " ".join(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("size", SIZES[:2], ids=["beside", "80x24"])
+def test_this_load_is_named_beside_many_others(size: tuple[int, int, int]) -> None:
+    others = {
+        f"other {n}": replace(loaded(), id=f"other {n}", model_id=f"other {n}", unique=f"o/m{n}")
+        for n in range(5)
+    }
+    (labels,) = [
+        line for line in text(facts(instances=others), size).split("\n") if "others" in line
+    ]
+    assert re.search(r"others.* 6 this +free$", labels)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["beside", "80x24", "60x15"])

@@ -219,6 +219,8 @@ def test_the_strip_has_the_live_ones_and_the_last_that_ended() -> None:
     fast = request("f", "a", "done", ended_at="2026", completion_tokens=17, tokens_per_s=2238.6)
     whole = state(instance("a", 1), requests={"f": fast})
     assert "17 tok  2239 tok/s" in strip(9, 60)[1]
+    whole = state(instance("a", 1), requests={"p": request("python 12345", "a", "writing")})
+    assert "python 12345 " in strip(9, 60)[1]
     many = {str(n): request(str(n), "a", "writing") for n in range(9)}
     whole = state(instance("a", 1), requests=many)
     assert len(strip(20)) == 6

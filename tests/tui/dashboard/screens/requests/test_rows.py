@@ -162,3 +162,9 @@ def test_counts_of_tokens_are_never_cut(tokens: int) -> None:
     widths = {column.key: column.width for column in rows.COLUMNS}
     for key in ("prompt", "out", "cached"):
         assert len(fmt.tokens(tokens)) <= widths[key], key
+
+
+def test_a_code_that_has_no_room_is_left_out_whole() -> None:
+    info = request("f", "failed", error_code="upstream_engine_died")
+    for cells_wide, words in ((18, "failed"), (40, "failed (upstream_engine_died)")):
+        assert cells.state_text(info, STATE, OWN, UNICODE, INKS, cells_wide).plain == words
