@@ -213,7 +213,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         if self._welcome:
             self.say(self._welcome(self.key_of), stays=True)
         self.parts.machines.reach_at_start()
-        self.run_worker(self._look_first)
+        self._look_first()
         self.release_keys()
         self.survives = True
 
@@ -222,6 +222,7 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         if self.current not in await self.parts.views.create():
             self.watch_current()
 
+    @work
     async def _look_first(self) -> None:
         """Look when the core has answered: at the next look that would be a quarter second old."""
         await self.link.answered.wait()
