@@ -11,7 +11,7 @@ import pytest
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.config.paths import locate
-from modeldeck.core.schema import AuditEntry, Instance
+from modeldeck.core.schema import AuditEntry
 from tests.terminal.test_mouse_and_load import TINY, fetch
 
 SUM = re.compile(r"= ([\d.]+) MiB")
@@ -70,7 +70,8 @@ def test_what_is_loaded_is_reloaded_only_by_the_form(terminal: Any, own: Path) -
     terminal.press("L", "Left", "Enter")
     terminal.until(r"tiny is ready: .*, 2k context")
     (second,), after = known()
-    assert (first.context_length, second.context_length) == (4096, 2048)
+    assert (first[1], second[1]) == (4096, 2048)
+    assert first[0] != second[0]
     done = [entry.action for entry in after[: len(after) - len(trail)]]
     assert sorted(done) == ["load", "unload"]
     terminal.press("5", "S")
@@ -80,12 +81,13 @@ def test_what_is_loaded_is_reloaded_only_by_the_form(terminal: Any, own: Path) -
     assert "left with 0" in terminal.over()
 
 
-def known() -> tuple[list[Instance], list[AuditEntry]]:
-    """What is loaded, without what changes by itself, and the audit trail, the newest first."""
+def known() -> tuple[list[tuple[str, int | None]], list[AuditEntry]]:
+    """Each instance with its context length, and the audit trail, the newest first."""
 
-    async def ask() -> tuple[list[Instance], list[AuditEntry]]:
+    async def ask() -> tuple[list[tuple[str, int | None]], list[AuditEntry]]:
         async with Client(socket=locate().socket) as client:
-            state = await client.state()
-            return list(state.instances.values()), await client.audit_trail()
+            loaded = (await client.state()).instances.values()  # of which measurements change
+            found = [(instance.id, instance.context_length) for instance in loaded]
+            return found, await client.audit_trail()
 
     return asyncio.run(ask())
