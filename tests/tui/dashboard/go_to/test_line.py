@@ -51,7 +51,7 @@ async def test_its_lines_stand_above_the_footer_at_every_size(size: tuple[int, i
 
 async def test_keys_that_arrive_together_reach_it(screen: Any) -> None:
     async with screen("catalog") as at:
-        for second in ("pagedown", "pageup") * 10:
+        for second in ("pagedown", "pageup") * 4:
             at.type("ctrl+p", second)
             await at.until(lambda: writes(at))
             at.type("escape")
