@@ -15,6 +15,9 @@ TAIL = 8
 """Tokens before the end of a prompt where a checkpoint is made: a template ends a prompt with a few
 tokens that the next turn of the conversation writes differently."""
 
+CROWDED = 0.5
+"""Part of the cells that idle conversations may hold where the prefix cache is full."""
+
 FULL = "the other answers take all cells of the KV cache"
 ALONE = "an answer with a seed is written alone"
 
@@ -86,15 +89,20 @@ class Admission:
         """Move idle conversations to the prefix cache, as far as it has free room.
 
         Every answer's attention goes over all cells that are in use, those of idle conversations
-        too.
+        too. So once these hold more than `CROWDED` of the cells, the cache drops older ones for
+        them: of its limit half at most, so that none is dropped that was moved just now.
         """
         memory = self._memory
-        for slot in memory.idle:
-            if slot.held >= WORTH and memory.cache.has_free(
-                memory.state_bytes(slot) + 4 * slot.held
-            ):
+        idle = [slot for slot in memory.idle if slot.held >= WORTH]
+        crowded = sum(slot.held for slot in idle) > CROWDED * memory.cells
+        spare = memory.cache.limit_bytes // 2 if crowded else 0
+        for slot in idle:
+            size = memory.state_bytes(slot) + 4 * slot.held
+            if size <= spare or memory.cache.has_free(size):
+                spare -= size
                 memory.save(slot)
-                memory.clear(slot)
+                if memory.cache.holds(slot.tokens):
+                    memory.clear(slot)
 
     def evict(self) -> bool:
         """Free the cells of the idle slot that was used longest ago; False where none is idle."""

@@ -94,7 +94,8 @@ class SlotMemory:
         self._memory = c.llama_get_memory(context)
         self._window = c.llama_model_n_swa(model)
         self._recurrent = c.llama_model_is_recurrent(model) or c.llama_model_is_hybrid(model)
-        self._cells = c.llama_n_ctx(context)
+        self.cells = c.llama_n_ctx(context)
+        """Cells of the KV cache, which all slots share."""
         self.slots = [Slot(number) for number in range(slots)]
         self.rewindable = not self._recurrent and not self._window
         """Whether a text can be cut to any length."""
@@ -113,7 +114,7 @@ class SlotMemory:
     @property
     def free_cells(self) -> int:
         """Cells that no answer takes, at least: those that answers share are counted for each."""
-        return int(self._cells - sum(slot.held for slot in self.slots if slot.answer is not None))
+        return int(self.cells - sum(slot.held for slot in self.slots if slot.answer is not None))
 
     def usable(self, slot: Slot, prompt: Tokens) -> int:
         """How many tokens of a prompt can be had of what a slot holds."""

@@ -314,6 +314,28 @@ def test_the_prefix_cache_keeps_to_its_limit(
     assert limit // 2 < most <= limit
 
 
+def test_idle_conversations_give_up_their_cells_also_where_the_prefix_cache_is_full(
+    models: Path, engines: list[EngineTurns]
+) -> None:
+    limit = 4 << 20
+    path = written(models, "llama")
+    engine = loaded(engines, path, cache_bytes=limit, context_length=2048)
+    memory, words = engine.turns.memory, Words()
+    for _ in range(4):
+        engine.together(plain(words(400), max_tokens=4) for _ in range(4))
+    asked = [plain(words(400), max_tokens=4) for _ in range(3)]
+    first = engine.together(asked)
+    assert memory.cache.bytes > limit * 3 // 4, "it is full"
+    assert sum(slot.held for slot in memory.idle) > memory.cells // 2
+    engine.begin(plain(words(400), max_tokens=4))
+    engine.step()
+    assert sum(slot.held for slot in memory.idle) <= memory.cells // 2
+    engine.run()
+    again = engine.together(asked)
+    assert [told.text for told in again] == [told.text for told in first]
+    assert all(told.done and told.done.cached_tokens for told in again), "nothing was lost by it"
+
+
 def test_a_template_without_an_end_costs_its_request_only(
     engines: list[EngineTurns], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
