@@ -88,9 +88,14 @@ def subject(plan: DeletionPlan, state: State | None, marked: str = "marked ") ->
 
 
 def _absent(plan: DeletionPlan, state: State | None) -> list[str]:
-    """Ids of the models of a plan that have no files here."""
+    """Ids of the models of a plan that have no files here.
+
+    Never all of them: the plan is newer than the State, which may not know yet what has just been
+    downloaded.
+    """
     models = state.models if state else {}
-    return [id for id in plan.model_ids if id in models and not models[id].downloaded]
+    found = [id for id in plan.model_ids if id in models and not models[id].downloaded]
+    return found if len(found) < len(plan.model_ids) else []
 
 
 def question(plan: DeletionPlan, title: str, state: State | None) -> YesNoQuestion:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from modeldeck.core.schema import DeletionItem, DeletionPlan, Model
+from modeldeck.tui.dashboard.screens.delete_flow import question, subject
 from tests.tui.dashboard.screens.steps import F16, TINY, catalog, downloaded, fetched, go, loaded
+from tests.tui.dashboard.test_frame import STATE
 
 PADDED = "deck/padded-GGUF:F16"
 THREE = (TINY, F16, PADDED)
@@ -44,6 +48,15 @@ async def test_three_marked_models_at_every_size_named_by_their_files(screen: An
         await at.sees("Deleted 3 models: 38.9 MB freed")
         await at.until(lambda: not any(downloaded(at, name) for name in THREE))
         assert not catalog(at).table.marks
+
+
+def test_a_model_that_state_does_not_know_to_be_downloaded_yet_is_not_called_absent() -> None:
+    model = Model(id="k", unique="a/k:Q8", name="k", format="gguf", source="hub", repo="a/k")
+    state = replace(STATE, models={"k": model})
+    item = DeletionItem(path="/hub/models--a--k/blobs/1", size_bytes=5, kind="blob")
+    plan = DeletionPlan(model_ids=("k",), delete=(item,), keep=(), freed_bytes=5)
+    assert subject(plan, state) == "k"
+    assert not question(plan, "Delete?", state).warnings
 
 
 async def test_a_marked_model_without_files_is_named_and_not_counted(screen: Any) -> None:
