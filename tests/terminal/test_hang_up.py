@@ -55,7 +55,7 @@ def on_a_terminal(environ: dict[str, str]) -> Iterator[Open]:
 
 def ends(child: pexpect.spawn) -> bool:
     """Close the terminal: whether the program ends then."""
-    # Whoever reads its output notes its end, and takes note of it (waitpid).
+    # The object that reads its output notes its end, and collects its exit code (waitpid).
     alive = [psutil.Process(child.pid)] if psutil.pid_exists(child.pid) else []
     hang_up(child)
     return not psutil.wait_procs(alive, timeout=PATIENCE_S)[1]

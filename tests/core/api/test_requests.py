@@ -280,7 +280,7 @@ async def test_what_is_said_is_kept_in_memory_only_and_only_while_it_is_recorded
     async with Client(socket=served.socket) as client:
         await served.ask(secret)
         (before,) = await client.requests()
-        assert await client.request_text(before.id) is None, "nobody asked for it"
+        assert await client.request_text(before.id) is None, "recording was not asked for"
         recording = await client.record_requests(300)
         assert served.deck.state.recording == recording
         await served.ask(f"{secret} think 1")

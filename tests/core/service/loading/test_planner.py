@@ -174,7 +174,7 @@ async def test_idle_models_make_room_if_they_may_and_pinned_ones_never(
     deck: Deck, tiny: Path, demo_models: Path
 ) -> None:
     first, second = await added(deck, tiny), await added(deck, tiny.with_name("tiny-Q8_0.gguf"))
-    # So long that an answer without an end, which nobody reads, has not ended meanwhile.
+    # So long that an answer without an end that is not read has not ended meanwhile.
     instance = await loaded(deck, first, context_length=4096)
     await deck.refresh()
     await budget(deck, await needs(deck, second, 1024))
@@ -212,7 +212,7 @@ async def test_a_model_is_not_unloaded_where_it_is_used_or_gone_when_its_turn_co
     wish = LoadWish(options=LoadOptions(context_length=8192), make_room=True)
     async with opened(prefix_cache_bytes=0) as deck, AsyncExitStack() as stack:
         *models, third = [await added(deck, path) for path in paths]
-        # So long that an answer without an end, which nobody reads, has not ended meanwhile.
+        # So long that an answer without an end that is not read has not ended meanwhile.
         instances = [await loaded(deck, model, context_length=4096) for model in models]
         await deck.refresh()
         await budget(deck, sum(i.forecast.total_bytes for i in instances if i.forecast))

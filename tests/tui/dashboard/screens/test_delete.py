@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from modeldeck.core.client.client import Client
 from modeldeck.core.schema import DeletionItem, DeletionPlan, Model
 from modeldeck.tui.dashboard.screens.delete_flow import question, subject
 from tests.tui.dashboard.screens.steps import F16, TINY, catalog, downloaded, fetched, go, loaded
@@ -60,7 +61,12 @@ def test_a_model_that_state_does_not_know_to_be_downloaded_yet_is_not_called_abs
 
 
 async def test_a_marked_model_without_files_is_named_and_not_counted(screen: Any) -> None:
-    async with screen("catalog", before=fetched(TINY)) as at:
+    async def known(client: Client) -> None:
+        """One model is here, and one was and is still known."""
+        await fetched(TINY, PADDED)(client)
+        await client.delete_cached([PADDED])
+
+    async with screen("catalog", before=known) as at:
         await marked(at, TINY, PADDED)
         for size in ((60, 15), (80, 24)):
             await at.pilot.resize_terminal(*size)
