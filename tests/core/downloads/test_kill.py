@@ -150,12 +150,13 @@ async def test_a_kill_in_the_middle_costs_at_most_one_part_of_each_connection(ri
     await process.wait()
     _, (claim,) = await journal(rig)
     assert claim.blob == rig.files(PADDED)[0].blob
-    assert covered(claim.durable) == durable < size
+    kept = covered(claim.durable)
+    assert durable <= kept < size, "more may have become durable between the look and the kill"
     rig.hub.latency_s = 0.0
     rig.hub.faults.clear()
     rig.hub.clear_log()
     await finished(rig)
-    assert rig.came_once(NAME, size - durable)
+    assert rig.came_once(NAME, size - kept)
 
 
 POINTS = [
