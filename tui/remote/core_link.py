@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.remote.outage import ConnectionLost
+from modeldeck.tui.remote.steady_figures import with_steady_figures
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -92,7 +93,8 @@ class CoreLink:
         self._max_hz = max_hz
         self._client: Client | None = None
         self.latest: State | None = None
-        """The newest State; None before the first."""
+        """The newest State, with figures of the machine that stand still while they hardly move
+        (`steady_figures`); None before the first."""
         self.seen_at: float | None = None
         """When it came, in seconds since the epoch."""
         self.answered = asyncio.Event()
@@ -148,15 +150,18 @@ class CoreLink:
             apply,
         )
 
+        newest: State | None = None
         trip_s = await self._round_trip(client)
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
         async with client.feed.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
                 self.seen_at = time.time()
                 if isinstance(item, State):
-                    self.latest = item
-                elif self.latest is not None:
-                    self.latest = apply(self.latest, item)
+                    newest = item
+                elif newest is not None:
+                    newest = apply(newest, item)
+                if newest is not None:
+                    self.latest = with_steady_figures(self.latest, newest)
                 if self.status.state is not LinkState.LIVE:
                     self._status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)

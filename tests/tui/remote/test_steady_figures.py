@@ -1,0 +1,150 @@
+"""Figures of the machine stand still while only other programs move them a little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from modeldeck.core.schema import (
+    Disk,
+    Download,
+    Gpu,
+    Host,
+    Instance,
+    InstanceState,
+    Memory,
+    Settings,
+)
+from modeldeck.core.schema.state import State
+from modeldeck.tui.remote.steady_figures import with_steady_figures
+
+GIB = 1 << 30
+MIB = 1 << 20
+GPU = Gpu(
+    index=0, name="GPU", total_bytes=24 * GIB, used_bytes=GIB, free_bytes=23 * GIB, celsius=40
+)
+MEMORY = Memory(
+    total_bytes=16 * GIB,
+    available_bytes=8 * GIB,
+    budget_bytes=7 * GIB,
+    swap_used_bytes=0,
+    gpus=(GPU,),
+)
+DISK = Disk(path="/hub", free_bytes=80 * GIB, cache_bytes=GIB, partial_bytes=0)
+LOADED = Instance(
+    id="i",
+    model_id="m",
+    unique="o/m",
+    engine="llama.cpp",
+    state=InstanceState.READY,
+    measured_bytes=GIB,
+)
+JOB = Download(
+    id="j", unique="o/m", model_id="m", repo="o/m", revision="0", state="downloading"
+)
+
+
+def state(**changes: Any) -> State:
+    known: dict[str, Any] = {
+        "host": Host(name="box", version="1", started_at=""),
+        "memory": MEMORY,
+        "disk": DISK,
+        "instances": {LOADED.id: LOADED},
+    }
+    return State(**{**known, **changes})
+
+
+def memory(**changes: Any) -> Memory:
+    return replace(MEMORY, **changes)
+
+
+def gpu(**changes: Any) -> Memory:
+    return memory(gpus=(replace(GPU, **changes),))
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        memory(available_bytes=8 * GIB + 63 * MIB, budget_bytes=7 * GIB + 63 * MIB),
+        memory(available_bytes=8 * GIB - 63 * MIB, swap_used_bytes=63 * MIB),
+        gpu(used_bytes=GIB + 63 * MIB, free_bytes=23 * GIB - 63 * MIB),
+    ],
+)
+def test_a_small_change_of_memory_is_not_shown(newest: Memory) -> None:
+    assert with_steady_figures(state(), state(memory=newest)) == state()
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        memory(available_bytes=8 * GIB + 90 * MIB),
+        memory(available_bytes=8 * GIB - 90 * MIB),
+        memory(budget_bytes=6 * GIB),
+        memory(swap_used_bytes=GIB),
+        memory(available_bytes=None, budget_bytes=None),
+        memory(total_bytes=8 * GIB),
+        memory(gpus=()),
+        gpu(used_bytes=2 * GIB),
+        gpu(free_bytes=None),
+    ],
+)
+def test_a_change_that_counts_is_shown_at_once(newest: Memory) -> None:
+    assert with_steady_figures(state(), state(memory=newest)).memory == newest
+
+
+def test_small_changes_add_up() -> None:
+    shown = state()
+    free = [8 * GIB - step * 20 * MIB for step in range(1, 9)]
+    seen = []
+    for bytes_ in free:
+        shown = with_steady_figures(shown, state(memory=memory(available_bytes=bytes_)))
+        seen.append(shown.memory.available_bytes)
+    assert seen == [*[8 * GIB] * 4, *[free[4]] * 4], "a slow leak of another program is seen"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"instances": {}},
+        {"instances": {"i": replace(LOADED, state=InstanceState.BUSY)}},
+        {"instances": {"i": replace(LOADED, measured_bytes=2 * GIB)}},
+        {"instances": {"i": replace(LOADED, measured_bytes=None)}},
+        {"instances": {"i": LOADED, "k": replace(LOADED, id="k")}},
+        {"settings": Settings(memory_budget_bytes=7 * GIB)},
+    ],
+)
+def test_what_modeldeck_does_to_memory_is_shown_to_the_byte(changes: dict[str, Any]) -> None:
+    newest = state(memory=memory(available_bytes=8 * GIB + MIB), **changes)
+    assert with_steady_figures(state(), newest) == newest
+
+
+def test_what_a_loaded_model_holds_is_new_while_the_machine_stands_still() -> None:
+    grown = {"i": replace(LOADED, measured_bytes=GIB + MIB)}
+    newest = state(memory=memory(available_bytes=8 * GIB + MIB), instances=grown)
+    assert with_steady_figures(state(), newest) == state(instances=grown)
+
+
+def test_temperature_power_and_load_of_a_gpu_are_always_new() -> None:
+    newest = gpu(celsius=60, watts=200, busy=0.5, used_bytes=GIB + MIB)
+    assert with_steady_figures(state(), state(memory=newest)).memory == gpu(
+        celsius=60, watts=200, busy=0.5
+    )
+
+
+def test_free_disk_stands_still_unless_it_is_ours_that_moves() -> None:
+    less = replace(DISK, free_bytes=80 * GIB - 100 * MIB)
+    much_less = replace(DISK, free_bytes=79 * GIB)
+    ours = replace(less, cache_bytes=GIB + 100 * MIB)
+    moving = {"j": JOB}
+    assert with_steady_figures(state(), state(disk=less)) == state()
+    assert with_steady_figures(state(), state(disk=much_less)).disk == much_less
+    assert with_steady_figures(state(), state(disk=ours)).disk == ours
+    assert with_steady_figures(state(), state(disk=less, downloads=moving)).disk == less
+
+
+def test_the_first_state_and_one_without_a_change_are_what_they_are() -> None:
+    assert with_steady_figures(None, state()) == state()
+    newest = state(memory=Memory())
+    assert with_steady_figures(state(memory=Memory()), newest) == newest
