@@ -6,11 +6,12 @@ Each runs on a pty, at each size: first it is left alone, then the arrow that go
 twenty times. The dashboard is measured on a core with nothing to do, on one with eight downloads,
 and on one that answers three requests at once; an empty Textual app is the floor. At 120x40 at rest
 nothing is to be sent, with three requests 1.5 kB a second, and for a key 1.5 kB: where the
-dashboard sends more for the latter two, the program ends with code 1. At rest it shows what other
-programs do to the memory, which is for a quiet machine to judge. Of other programs htop, btop,
-posting and parllama are measured where they are on PATH. The first two draw figures of the machine
-the whole time, which the dashboard does only where something moves; posting goes through thirty
-requests, parllama shows its options, and a clock.
+dashboard sends more, the program ends with code 1; the clock on Memory moves once a minute. Run it
+on a quiet machine, since programs that take or give back much memory are shown.
+
+Of other programs htop, btop, posting and parllama are measured where they are on PATH. The first
+two draw figures of the machine the whole time, which the dashboard does only where something moves;
+posting goes through thirty requests, parllama shows its options, and a clock.
 
 Bytes and clears of the whole screen belong to the program; the share of a core belongs to the
 machine, so look at what it is beside the others.
@@ -67,6 +68,8 @@ LONG = GenerateRequest(messages=(Message(role="user", content="loop"),), tempera
 """A request whose answer ends where the context is full."""
 BUDGET_SIZE = (120, 40)
 """Where the budgets hold; lower screens send less."""
+CLOCK_BYTES = 200.0
+"""For the clock below the history on Memory, once a minute."""
 WITH_REQUESTS = 1500.0
 """Bytes per second, while `ASKERS` requests are answered."""
 FOR_A_KEY = 1500.0
@@ -312,10 +315,14 @@ async def dashboard(seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix="md-") as name:
         folder = Path(name)
         with core(folder / "idle", "http://127.0.0.1:9") as (_, environ):
-            for screen, keys in (("catalog", b"1"), ("downloads", b"2"), ("memory", b"3")):
+            clock = CLOCK_BYTES / seconds
+            for screen, keys, most in (
+                ("catalog", b"1", 0.0), ("downloads", b"2", 0.0), ("memory", b"3", clock),
+            ):  # fmt: skip
                 idle = Program(
                     name=f"idle, {screen}",
-                    command=DASHBOARD, environ=environ, keys=keys, most_per_key=FOR_A_KEY,
+                    command=DASHBOARD, environ=environ, keys=keys,
+                    most_per_s=most, most_per_key=FOR_A_KEY,
                 )  # fmt: skip
                 show(idle, seconds)
         made = await asyncio.to_thread(repositories, folder / "hub")

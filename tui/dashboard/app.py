@@ -243,7 +243,8 @@ class Dashboard(DiffRenderer, LastResortApp, OrderedKeyApp):
         if self.state is not None and self.state is not before:
             self.parts.questions.check_subject(self.state)
             self.parts.news.tell(before, self.state, self._write)
-        if self.link_status.state is not LinkState.LIVE:
+        recording = self.state is not None and self.state.recording is not None
+        if recording or self.link_status.state is not LinkState.LIVE:  # both count seconds
             for bar in self.parts.frame.parts(StatusBar):  # gone while the frame is removed
                 bar.draw()
 

@@ -1,14 +1,20 @@
-"""`CommandRegistry`: the commands of all views, their keys, and those that `--readonly` refuses."""
+"""`CommandRegistry`: the commands of all views, their keys, and those that are refused now."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modeldeck.tui.dashboard.commands import Command, first_key
 from modeldeck.tui.dashboard.message_display import MessageDisplay
 
 READ_ONLY = "Read-only: this dashboard was started with --readonly."
 """Said in place of what would change something."""
+
+NO_ANSWER = "The core has not answered yet: nothing was done."
+"""Said in place of what would change something of a core that is not known."""
+
+OF_THE_CORE = frozenset({"catalog", "downloads", "memory", "requests", "disk"})
+"""Views whose rows the core tells: before it answers there is nothing to change."""
 
 
 class CommandRegistry:
@@ -21,6 +27,7 @@ class CommandRegistry:
         *,
         everywhere: Sequence[Command],
         read_only: bool,
+        has_state: Callable[[], bool],
     ) -> None:
         """Create a registry that does not know the commands of the views yet.
 
@@ -29,10 +36,12 @@ class CommandRegistry:
             messages: Where it is said that a command is refused.
             everywhere: The commands that are offered in every view.
             read_only: Whether commands that change something are refused.
+            has_state: Whether the core has told its State.
         """
         self.keymap = keymap
         self.everywhere = everywhere
         self.read_only = read_only
+        self._has_state = has_state
         self._messages = messages
         self._scopes: Mapping[str, Sequence[Command]] = {}
         self._by_action: dict[tuple[str, str], Command] = {}
@@ -64,21 +73,29 @@ class CommandRegistry:
         """Whether a command cannot be run, as it changes something."""
         return self.read_only and command is not None and command.changes
 
-    def refuses(self, command: Command | None) -> bool:
-        """Whether a command cannot be run, which is then said. All commands are asked about here.
+    def refuses_action(self, scope: str, action: str) -> bool:
+        """Whether the command with this action in this view cannot be run, which is then said."""
+        return self._refuses(scope, self._by_action.get((scope, action)))
+
+    def refuses_named(self, name: str) -> bool:
+        """The same for the command of this full name."""
+        return self._refuses(name.partition(".")[0], self.named(name))
+
+    def _refuses(self, scope: str, command: Command | None) -> bool:
+        """All commands are asked about here.
 
         The first one that changes something also ends the message that welcomes the user.
         """
-        if self.is_refused(command):
+        if command is None or not command.changes:
+            return False
+        if self.read_only:
             self._messages.say(READ_ONLY)
             return True
-        if command is not None and command.changes:
-            self._messages.end_welcome()
+        if scope in OF_THE_CORE and not self._has_state():
+            self._messages.say(NO_ANSWER)
+            return True
+        self._messages.end_welcome()
         return False
-
-    def refuses_action(self, scope: str, action: str) -> bool:
-        """The same for the command with this action in this view, where there is one."""
-        return self.refuses(self._by_action.get((scope, action)))
 
     def refuses_to_load(self, *, loaded: bool) -> bool:
         """Whether a question to a model is refused, as it would load the model; says so."""

@@ -101,6 +101,7 @@ class DashboardParts:
             self.messages,
             everywhere=everywhere(several=several, only=options.only),
             read_only=options.settings.readonly,
+            has_state=lambda: self.machines.link.latest is not None,
         )
         self.news = NewsDisplay(self.messages, options.settings, self.commands.key_of)
         self.actions = ActionRunner(app, lambda: self.machines.link.client, self.messages)

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.remote.outage import ConnectionLost
-from modeldeck.tui.remote.steady_figures import with_steady_figures
+from modeldeck.tui.text.steady_figures import with_steady_figures
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -150,18 +150,20 @@ class CoreLink:
             apply,
         )
 
-        newest: State | None = None
         trip_s = await self._round_trip(client)
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
+        figures: dict[str, Any] = {}  # as they came: those of `latest` may stand still
         async with client.feed.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
                 self.seen_at = time.time()
                 if isinstance(item, State):
                     newest = item
-                elif newest is not None:
-                    newest = apply(newest, item)
-                if newest is not None:
-                    self.latest = with_steady_figures(self.latest, newest)
+                elif self.latest is not None:
+                    newest = apply(replace(self.latest, **figures), item)
+                else:
+                    continue
+                figures = {"seq": newest.seq, "memory": newest.memory, "disk": newest.disk}
+                self.latest = with_steady_figures(self.latest, newest)
                 if self.status.state is not LinkState.LIVE:
                     self._status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from textual.theme import Theme
 from modeldeck.core.client.client import Client
 from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import CoreUnreachable, StorageFailed
-from modeldeck.core.schema import Host, Memory
+from modeldeck.core.schema import Host, Memory, Recording
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard import app as app_module
-from modeldeck.tui.dashboard import theme
+from modeldeck.tui.dashboard import screens, theme
 from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.ascii_filter import plain
+from modeldeck.tui.dashboard.command_registry import NO_ANSWER, OF_THE_CORE
 from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
 from modeldeck.tui.dashboard.options import DashboardOptions
 from modeldeck.tui.dashboard.widgets.status_bar import StatusSegment, fit
@@ -174,6 +176,42 @@ async def test_an_error_may_take_three_lines_and_other_notices_one() -> None:
         await pilot.pause()
         assert "word17" not in "\n".join(drawn(app))
         assert "…" in drawn(app)[-2]
+
+
+@pytest.mark.parametrize(("view", "key"), [("1", "d"), ("2", "p"), ("3", "u"), ("3", "U")])
+async def test_a_verb_before_the_core_has_answered_says_that_nothing_was_done(
+    view: str, key: str
+) -> None:
+    app = dashboard()
+    async with app.run_test(size=(80, 24)) as pilot:
+        while not app.survives:
+            await pilot.pause()
+        await pilot.press(view)
+        assert NO_ANSWER not in "\n".join(drawn(app))
+        await pilot.press(key)
+        await until(pilot, lambda: NO_ANSWER in "\n".join(drawn(app)))
+        await live(app, pilot)
+        await pilot.press("escape", key)
+        assert sum(NO_ANSWER in message.text for message in app.messages) == 1
+
+
+async def test_the_time_that_is_left_of_a_recording_counts_down_where_nothing_else_moves() -> None:
+    app = dashboard()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await live(app, pilot)
+        until_ = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+        app.link.latest = replace(STATE, recording=Recording(until=until_))
+        seen: set[str] = set()
+
+        def counted() -> bool:
+            seen.update(re.findall(r"recording ([0-9]+:[0-9]+)", drawn(app)[0]))
+            return len(seen) >= 2
+
+        await until(pilot, counted)
+
+
+def test_views_of_the_core_are_views() -> None:
+    assert {view.name for view in screens.ALL} > OF_THE_CORE
 
 
 async def test_hostile_words_cannot_break_the_frame() -> None:

@@ -6,11 +6,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from modeldeck.core.errors import DeckError
+from modeldeck.core.schema import Host, Instance, InstanceState, Memory
+from modeldeck.core.schema.state import InstanceChanged, MemoryChanged, State
 from modeldeck.tui.remote.core_host import DemoCore
 from modeldeck.tui.remote.core_link import CoreLink, LinkState
 from tests.support.process import CoreProcess
@@ -107,3 +110,48 @@ async def test_a_link_that_is_begun_anew_keeps_its_client_while_the_one_before_e
     assert link.client is clients[1]
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_memory_that_hardly_moves_stands_still_until_a_model_is_loaded() -> None:
+    mib = 1 << 20
+    seen: list[State] = []
+
+    def memory(seq: int, free: int) -> MemoryChanged:
+        return MemoryChanged(seq=seq, memory=Memory(total_bytes=64 * mib, available_bytes=free))
+
+    loaded = Instance(
+        id="i", model_id="m", unique="o/m", engine="llama.cpp", state=InstanceState.READY
+    )
+    items = [
+        State(seq=1, host=Host(name="box", version="1", started_at="")),
+        memory(2, 50 * mib),
+        memory(3, 49 * mib),
+        InstanceChanged(seq=4, instance=loaded),
+        memory(4, 1 * mib),  # known already
+        memory(5, 48 * mib),
+    ]
+
+    async def feed() -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+            assert link.latest is not None
+            seen.append(link.latest)
+
+    @asynccontextmanager
+    async def watch(**_: Any) -> AsyncIterator[AsyncIterator[Any]]:
+        yield feed()
+
+    async def health() -> None:
+        pass
+
+    client: Any = SimpleNamespace(feed=SimpleNamespace(watch=watch), health=health, latency_s=None)
+
+    @asynccontextmanager
+    async def attach() -> AsyncIterator[Any]:
+        yield client
+
+    link = CoreLink(attach)
+    await link.run()
+    free = [state.memory.available_bytes for state in seen]
+    assert free == [None, 50 * mib, 50 * mib, 49 * mib, 49 * mib, 49 * mib]
+    assert seen[2] is seen[1], "nothing is drawn"

@@ -150,7 +150,7 @@ class GoToNavigation:
         try:
             if self._line is not None:
                 await self._line.wait()
-            if entry.command and commands.refuses(commands.named(entry.command)):
+            if entry.command and commands.refuses_named(entry.command):
                 return
             self._jumped = True
             done = entry.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import LoadOptions, Model
 from modeldeck.tui.dashboard.screens.catalog.rows import Show
+from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
 from tests.tui.dashboard.screens.steps import (
     F16,
     PADDED,
@@ -212,6 +214,21 @@ async def test_a_gated_repository_says_where_and_how(screen: Any, hub: DemoHub) 
         assert "deck/gated-GGUF is gated: it" in at.text
         await at.press("enter", "d")
         await at.until(lambda: any("gated" in m.text for m in at.app.messages))
+
+
+async def test_fits_are_asked_again_once_it_is_known_what_engines_take(
+    screen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with screen("catalog") as at:
+        requests, state = catalog(at).requests, at.state
+        asked: list[str] = []
+        monkeypatch.setattr(CatalogView, "background", lambda *_, group, **__: asked.append(group))
+        requests.update_fits(state, frozenset("a"))
+        requests.update_fits(state, frozenset("a"))
+        assert asked == ["fits"]
+        engine = replace(state.runtimes[0], overhead_bytes=1)
+        requests.update_fits(replace(state, runtimes=(engine,)), frozenset("a"))
+        assert asked == ["fits", "fits"]
 
 
 async def test_chat_and_copy(screen: Any) -> None:

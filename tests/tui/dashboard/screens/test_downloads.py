@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from modeldeck.core.client.client import Client
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import Download, DownloadState
 from modeldeck.tui.dashboard.screens.downloads.rows import DownloadRow
-from modeldeck.tui.dashboard.screens.downloads.screen import DownloadsView
+from modeldeck.tui.dashboard.screens.downloads.screen import RATE_CELLS, DownloadsView
 from modeldeck.tui.dashboard.widgets.table import Table
-from modeldeck.tui.text.format import ASCII
+from modeldeck.tui.text.format import ASCII, UNICODE
 from tests.tui.conftest import PATIENCE_S
 
 PADDED = "deck/padded-GGUF:F16"
@@ -47,6 +48,19 @@ async def begin(client: Client, name: str = PADDED) -> None:
             await client.feed.until(lambda s: any(j.received_bytes for j in s.downloads.values()))
     except TimeoutError:
         raise AssertionError(f"nothing arrived: {(await client.state()).downloads}") from None
+
+
+async def test_no_line_grows_while_nothing_is_downloaded(screen: Any) -> None:
+    async with screen("downloads", size=(120, 40)) as at:
+        await at.sees("No downloads.")
+        view: DownloadsView = at.app.query_one(DownloadsView)
+
+        def seconds_known() -> int:
+            rates = view._rate.values(time.monotonic(), RATE_CELLS)
+            return sum(rate is not None for rate in rates)
+
+        await at.until(lambda: seconds_known() >= 2)
+        assert UNICODE.levels[0] not in at.text.splitlines()[1]
 
 
 def job(screen: Any, name: str = PADDED) -> Download:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.demo.vocabulary import expected
 from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import GenerateRequest, Instance, InstanceState, LoadOptions, Message
+from modeldeck.tui.dashboard.screens.memory.history import SLOT_S
+from modeldeck.tui.dashboard.screens.memory.screen import MemoryView
 from modeldeck.tui.dashboard.widgets.bars import TextLines
 from modeldeck.tui.dashboard.widgets.table import Table
 from modeldeck.tui.text.format import ASCII
@@ -52,6 +55,30 @@ async def test_what_memory_was_is_drawn(screen: Any, size: tuple[int, int]) -> N
         assert float(ticks[1]) == pytest.approx(total / 2, abs=0.06)
         if size[1] == 40:
             assert "not running" in at.text
+
+
+async def test_the_history_goes_on_while_nothing_changes_and_is_drawn_with_its_clock(
+    screen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with screen("memory", size=(120, 40)) as at:
+        await at.sees("No model is loaded", "not running")
+        view: MemoryView = at.app.query_one(MemoryView)
+        monkeypatch.setattr(MemoryView, "watch_state", lambda view: None)  # no news of the core
+        await at.until(lambda: bool(view.past._minute))
+        drawn: list[float] = []
+        monkeypatch.setattr(MemoryView, "redraw", lambda view: drawn.append(time.monotonic()))
+        begun = time.monotonic()
+
+        def known(since: float) -> int:
+            slots = int((time.monotonic() - since) / SLOT_S)
+            past = view.past.machine.recent(time.monotonic(), slots, 1)
+            return sum(value is not None for value in past)
+
+        await at.until(lambda: known(begun) >= 3)
+        assert len(drawn) <= 1, "at most once, as the minute may have passed"
+        view.past._minute = ""
+        drawn.clear()
+        await at.until(lambda: len(drawn) > 0)
 
 
 async def test_the_machine_is_shown_where_nothing_is_loaded(screen: Any) -> None:

@@ -152,7 +152,8 @@ class CatalogRequests:
     def update_fits(self, state: State, live: frozenset[str]) -> None:
         """Request the fits of all models if their basis changed."""
         chosen = (self.chosen_context, state.settings.context_length)
-        basis = (chosen, live, id(state.models))  # a changed mapping is another object
+        # A changed mapping is another object. What engines take for themselves is measured late.
+        basis = (chosen, live, id(state.models), state.runtimes)
         if basis != self._fit_basis:
             self._fit_basis = basis
             self._view.background(self._fetch_fits, group="fits", exclusive=True)

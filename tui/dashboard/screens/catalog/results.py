@@ -12,6 +12,7 @@ from modeldeck.core.errors import DeckError
 from modeldeck.core.schema import Fit, Repository, SearchResult
 from modeldeck.tui.dashboard.screens.catalog.detail_words import ASKING
 from modeldeck.tui.dashboard.screens.catalog.targets import DetailTarget
+from modeldeck.tui.text.steady_figures import with_steady_room
 
 if TYPE_CHECKING:
     from modeldeck.tui.remote.core_link import CoreLink
@@ -72,4 +73,4 @@ class HubResults:
 
     def add_fits(self, fits: Mapping[str, Fit]) -> None:
         """Replace the fits given; those of other models and variants stay."""
-        self.fits = {**self.fits, **fits}
+        self.fits = {**self.fits, **with_steady_room(self.fits, fits)}

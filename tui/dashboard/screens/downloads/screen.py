@@ -126,7 +126,9 @@ class DownloadsView(TableView[DownloadRow, Download]):
             self.query_one("#head", TextLines).show(self.waiting)
             return
         glyphs, inks = self.dashboard.glyphs, self.inks
-        shape = spark(self._rate.values(time.monotonic(), RATE_CELLS), None, glyphs, inks)
+        rates = self._rate.values(time.monotonic(), RATE_CELLS)
+        # A line that grows while nothing is downloaded would say nothing.
+        shape = spark(rates, None, glyphs, inks) if any(rates) else Text(" " * len(rates))
         rate = fmt.rate(drawn.rate_bytes_per_s(self.jobs))
         settings = self.state.settings
         limited = settings.rate_in_force_bytes_per_s is not None

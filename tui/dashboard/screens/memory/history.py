@@ -36,6 +36,8 @@ class MemoryHistory:
         """Loads and unloads: when, and in words."""
         self._numbers: dict[str, int] | None = None
         """The numbers of the instances that were loaded in the last State; None before it."""
+        self._minute = ""
+        """What the clock of the chart showed last."""
 
     def note(self, now: float, state: State) -> None:
         """Note a State at a time in seconds, which never decreases."""
@@ -46,6 +48,16 @@ class MemoryHistory:
         for gone in self._instances.keys() - state.instances.keys():
             del self._instances[gone]
         self._mark(now, state)
+
+    def goes_on(self, now: float, state: State | None) -> bool:
+        """Note what still holds; None while the core is not heard. Whether the chart is due.
+
+        While nothing changes it is drawn once a minute, as its clock.
+        """
+        if state is not None:
+            self.note(now, state)
+        before, self._minute = self._minute, f"{datetime.now():%H:%M}"
+        return self._minute != before
 
     def _mark(self, now: float, state: State) -> None:
         """Note which models were loaded or unloaded since the last State."""

@@ -38,6 +38,7 @@ from modeldeck.tui.dashboard.widgets.filter_input import FilterLine
 from modeldeck.tui.dashboard.widgets.row_order import KeptOrder
 from modeldeck.tui.dashboard.widgets.scrolled_lines import ScrolledLines
 from modeldeck.tui.dashboard.widgets.table import Table, TableLine
+from modeldeck.tui.remote.core_link import LinkState
 from modeldeck.tui.text import format as fmt
 from modeldeck.tui.text import parse
 from modeldeck.tui.text.filter_language import Language
@@ -238,13 +239,12 @@ class MemoryView(TableView[Instance, Instance]):
         self.redraw()
 
     def _look(self) -> None:
-        """Draw what grows older, and look at the log of the open instance."""
-        if (
-            self.display
-            and self.state is not None
-            and any(info.live for info in self.state.requests.values())
-        ):
-            self.redraw()
+        """Go on with the history, draw what grows older, and look at the log of the open instance."""
+        if self.state is not None:
+            is_heard = self.dashboard.link.status.state is LinkState.LIVE
+            is_due = self.past.goes_on(time.monotonic(), self.state if is_heard else None)
+            if is_due or any(info.live for info in self.state.requests.values()):
+                self.redraw()
         self._look_at_log()
 
     def _other_instance(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from modeldeck.core.schema import (
     Disk,
     Download,
+    Fit,
     Gpu,
     Host,
     Instance,
@@ -18,7 +19,7 @@ from modeldeck.core.schema import (
     Settings,
 )
 from modeldeck.core.schema.state import State
-from modeldeck.tui.remote.steady_figures import with_steady_figures
+from modeldeck.tui.text.steady_figures import with_steady_figures, with_steady_room
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -41,9 +42,7 @@ LOADED = Instance(
     state=InstanceState.READY,
     measured_bytes=GIB,
 )
-JOB = Download(
-    id="j", unique="o/m", model_id="m", repo="o/m", revision="0", state="downloading"
-)
+JOB = Download(id="j", unique="o/m", model_id="m", repo="o/m", revision="0", state="downloading")
 
 
 def state(**changes: Any) -> State:
@@ -142,6 +141,41 @@ def test_free_disk_stands_still_unless_it_is_ours_that_moves() -> None:
     assert with_steady_figures(state(), state(disk=much_less)).disk == much_less
     assert with_steady_figures(state(), state(disk=ours)).disk == ours
     assert with_steady_figures(state(), state(disk=less, downloads=moving)).disk == less
+
+
+def test_a_state_with_nothing_new_is_the_same_object() -> None:
+    shown = state()
+    assert with_steady_figures(shown, state(seq=9)) is shown
+    assert with_steady_figures(shown, state(seq=9, memory=gpu(used_bytes=GIB + MIB))) is shown
+    assert with_steady_figures(shown, state(seq=9, memory=gpu(celsius=50))).seq == 9
+
+
+def fit(**changes: Any) -> Fit:
+    known: dict[str, Any] = {
+        "verdict": "fits",
+        "forecast": None,
+        "available_bytes": 8 * GIB,
+        "exact": True,
+        "reason": None,
+    }
+    return Fit(**{**known, **changes})
+
+
+@pytest.mark.parametrize(
+    ("newest", "steady"),
+    [
+        (fit(available_bytes=8 * GIB + MIB), True),
+        (fit(available_bytes=8 * GIB + MIB, reason="1.0 GiB are missing"), True),
+        (fit(available_bytes=8 * GIB + 100 * MIB), False),
+        (fit(available_bytes=None), False),
+        (fit(available_bytes=8 * GIB + MIB, exact=False), False),
+        (fit(available_bytes=8 * GIB + MIB, verdict="too large"), False),
+    ],
+)
+def test_a_fit_is_new_where_more_than_free_memory_moved(newest: Fit, steady: bool) -> None:
+    shown = {"a": fit(), "gone": fit()}
+    found = with_steady_room(shown, {"a": newest, "b": newest})
+    assert found == {"a": fit() if steady else newest, "b": newest}
 
 
 def test_the_first_state_and_one_without_a_change_are_what_they_are() -> None:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modeldeck.core.schema import Disk, Gpu, Memory
+    from collections.abc import Mapping
+
+    from modeldeck.core.schema import Disk, Fit, Gpu, Memory
     from modeldeck.core.schema.state import State
 
 LEAST_BYTES = 64 << 20
@@ -24,7 +26,8 @@ def with_steady_figures(shown: State | None, newest: State) -> State:
     """The newest State, with figures of memory and disk that are shown where they hardly differ.
 
     Memory is new as soon as a model is loaded, unloaded or has grown, or a setting changed; the
-    disk as soon as a download or the models' files changed.
+    disk as soon as a download or the models' files changed. Returns `shown` where nothing else is
+    new, so that nothing is drawn.
     """
     if shown is None:
         return newest
@@ -33,9 +36,22 @@ def with_steady_figures(shown: State | None, newest: State) -> State:
         memory = _steady_memory(shown.memory, memory)
     if shown.downloads == newest.downloads:
         disk = _steady_disk(shown.disk, disk)
-    if memory is newest.memory and disk is newest.disk:
-        return newest
-    return replace(newest, memory=memory, disk=disk)
+    steady = replace(newest, memory=memory, disk=disk)
+    return shown if replace(steady, seq=shown.seq) == shown else steady
+
+
+def with_steady_room(shown: Mapping[str, Fit], newest: Mapping[str, Fit]) -> dict[str, Fit]:
+    """The newest fits, each with the free memory that is shown where that is all that is new."""
+    return {
+        key: shown[key] if key in shown and _same_fit(shown[key], fit) else fit
+        for key, fit in newest.items()
+    }
+
+
+def _same_fit(shown: Fit, newest: Fit) -> bool:
+    free = newest.available_bytes
+    same = replace(newest, available_bytes=shown.available_bytes, reason=shown.reason) == shown
+    return same and _near(shown.available_bytes, free, free)
 
 
 def _same_models(shown: State, newest: State) -> bool:
@@ -80,7 +96,7 @@ def _steady_disk(shown: Disk, newest: Disk) -> Disk:
 
 
 def _near(shown: int | None, newest: int | None, total: int | None) -> bool:
-    """Whether one figure can stand for the other, of so much in all."""
+    """Whether two figures differ by less than is shown, where there are `total` bytes."""
     if shown is None or newest is None:
         return shown is newest
     return abs(newest - shown) < max(LEAST_BYTES, (total or 0) // SHARE)
