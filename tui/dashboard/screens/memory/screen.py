@@ -239,7 +239,7 @@ class MemoryView(TableView[Instance, Instance]):
         self.redraw()
 
     def _look(self) -> None:
-        """Go on with the history, draw what grows older, and look at the log of the open instance."""
+        """Go on with the history; draw what grows older; look at the open log."""
         if self.state is not None:
             is_heard = self.dashboard.link.status.state is LinkState.LIVE
             is_due = self.past.goes_on(time.monotonic(), self.state if is_heard else None)
