@@ -53,7 +53,11 @@ PEERS = (
         words=_collection,
         environ={"POSTING_FOCUS__ON_STARTUP": "collection"},
     ),
-    Peer(name="parllama", words=_known),
+    Peer(
+        name="parllama",
+        words=_known,
+        environ={"LITELLM_LOCAL_MODEL_COST_MAP": "True"},  # else it asks the internet for prices
+    ),
 )
 
 
