@@ -310,11 +310,24 @@ def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> 
         show(Program(name=name, command=shlex.split(words), environ=plain), seconds)
 
 
+async def at_rest(process: CoreProcess) -> None:
+    """Wait until a new core has measured its engines, which takes memory and gives it back."""
+    async with Client(socket=process.socket) as client:
+        await client.feed.until(
+            lambda s: (
+                bool(s.runtimes)
+                and all(r.overhead_bytes is not None for r in s.runtimes if r.available)
+            )
+        )
+    await asyncio.sleep(SETTLE_S)
+
+
 async def dashboard(seconds: float) -> None:
     """Measure the dashboard on a core with nothing to do, and on one with downloads."""
     with tempfile.TemporaryDirectory(prefix="md-") as name:
         folder = Path(name)
-        with core(folder / "idle", "http://127.0.0.1:9") as (_, environ):
+        with core(folder / "idle", "http://127.0.0.1:9") as (process, environ):
+            await at_rest(process)
             clock = CLOCK_BYTES / seconds
             for screen, keys, most in (
                 ("catalog", b"1", 0.0), ("downloads", b"2", 0.0), ("memory", b"3", clock),

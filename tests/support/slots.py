@@ -6,7 +6,9 @@ ends the process on a bad model:
     python -m tests.support.slots '[["/model.gguf", {"context_length": 512, "parallel": 4}]]'
 
 It makes the context with modeldeck's own parameters. One sequence fills all cells, then several do:
-their prompts share batches, and the next tokens of all are computed at once.
+their prompts share batches, and the next tokens of all are computed at once. With `shared` as a
+second argument they then share one long beginning, which is read once and copied, and one of them
+reads on: some models take memory for each of those who share a cell.
 """
 
 from __future__ import annotations
@@ -77,13 +79,17 @@ def batches(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
     """
     each = cells // sequences - ANSWER
     for sequence in range(sequences):
-        alone = [_prompt(sequence, position) for position in range(each // 2)]
-        yield from _cut(alone, size)
+        yield from _cut(_prompt(sequence, range(each // 2)), size)
     # Not equally many of each: recurrent layers are evaluated with parts of such a batch.
-    rest = [_prompt(s, p) for s in range(sequences) for p in range(each // 2, each)]
+    rest = [row for s in range(sequences) for row in _prompt(s, range(each // 2, each))]
     yield from _cut(rest, size)
     for step in range(ANSWER):
         yield [Row(65, each + step, sequence, True) for sequence in range(sequences)]
+
+
+def behind(sequences: int, cells: int, size: int) -> Iterator[list[Row]]:
+    """Batches that fill the rest: the last of some sequences, which share all before, reads on."""
+    yield from _cut(_prompt(sequences - 1, range(cells - size, cells)), size)
 
 
 def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
@@ -92,11 +98,11 @@ def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
         yield [*some[:-1], replace(some[-1], output=True)]
 
 
-def _prompt(sequence: int, position: int) -> Row:
-    return Row(40 + (sequence * 31 + position * 7) % 200, position, sequence)
+def _prompt(sequence: int, positions: range) -> list[Row]:
+    return [Row(40 + (sequence * 31 + p * 7) % 200, p, sequence) for p in positions]
 
 
-def fill(engine: LlamaEngine, path: str, options: LoadOptions) -> Filled:
+def fill(engine: LlamaEngine, path: str, options: LoadOptions, *, shared: bool) -> Filled:
     """Load a model in this process, fill its cells, and free it. Raises EngineFailed."""
     c, loader, log = engine._c, engine._loader, engine._log
     log.begin()
@@ -112,20 +118,29 @@ def fill(engine: LlamaEngine, path: str, options: LoadOptions) -> Filled:
         trim_heap()
         sequences, cells = c.llama_n_seq_max(context), c.llama_n_ctx(context)
         batch = c.llama_batch_init(wanted.n_batch, 0, 1)
+        memory, size = c.llama_get_memory(context), wanted.n_batch
         for count in dict.fromkeys((1, sequences)):
-            c.llama_memory_clear(c.llama_get_memory(context), False)
-            for rows in batches(count, cells, wanted.n_batch):
+            c.llama_memory_clear(memory, False)
+            for rows in batches(count, cells, size):
+                _decode(c, context, batch, rows)
+        if shared:
+            c.llama_memory_clear(memory, False)
+            for rows in _cut(_prompt(0, range(cells - size)), size):
+                _decode(c, context, batch, rows)
+            for sequence in range(1, sequences):
+                c.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
+            for rows in behind(sequences, cells, size):
                 _decode(c, context, batch, rows)
         c.llama_batch_free(batch)
         counts = Devices(c).counts(context)
-        memory = probe.process(os.getpid())
+        held = probe.process(os.getpid())
         return Filled(
             cells=cells,
             sequences=sequences,
             kv_bytes=logged.kv_bytes,
             output_bytes=logged.output_bytes,
             compute_bytes=sum(count.compute for count in counts),
-            peak_bytes=(memory.peak_bytes if memory else None) or 0,
+            peak_bytes=(held.peak_bytes if held else None) or 0,
         )
     finally:
         loader.release()
@@ -141,8 +156,10 @@ def _decode(c: Any, context: Any, batch: Any, rows: list[Row]) -> None:
     c.llama_synchronize(context)
 
 
-async def filled(cases: Sequence[Case]) -> list[Filled]:
+async def filled(cases: Sequence[Case], *, shared: bool = False) -> list[Filled]:
     """What filling each model takes, one after another in a process of their own.
+
+    With `shared` all sequences share a beginning at the end.
 
     Only the first peak is that of one model. Raises EngineFailed.
     """
@@ -151,6 +168,7 @@ async def filled(cases: Sequence[Case]) -> list[Filled]:
         "-m",
         "tests.support.slots",
         msgspec.json.encode(cases).decode(),
+        *(["shared"] if shared else []),
         cwd=Path(__file__).parents[2],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -167,7 +185,8 @@ def main() -> None:
     engine = LlamaEngine(Flag())
     engine.hello()
     cases = msgspec.json.decode(sys.argv[1], type=list[Case])
-    found = [fill(engine, path, options) for path, options in cases]
+    shared = sys.argv[2:] == ["shared"]
+    found = [fill(engine, path, options, shared=shared) for path, options in cases]
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 

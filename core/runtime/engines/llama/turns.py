@@ -33,6 +33,7 @@ from modeldeck.core.runtime.engines.llama.turn_rows import (
     LEAST_ROWS,
     TurnRows,
     chunk_length,
+    is_left_for_later,
     prompt_rows,
 )
 from modeldeck.core.runtime.process.messages import (
@@ -231,13 +232,18 @@ class Turns:
             row_s=self._row_s,
         )
         reading.sort(key=lambda pair: pair[0].number)
+        left = room
         for answer, slot in reading:
-            if room > 0 and (slot.bound or self._admission.bind(slot)):
+            if left > 0 and (slot.bound or self._admission.bind(slot)):
                 if answer.media_at(slot.held):
                     self._due = self._due or self._told(slot, answer)
                     continue
-                size = chunk_length(slot.held, answer.text_end(slot.held), slot.marks, room)
-                room -= size
+                end = answer.text_end(slot.held)
+                wanted = chunk_length(slot.held, end, slot.marks, end)
+                if is_left_for_later(wanted, left, room):
+                    continue
+                size = min(wanted, left)
+                left -= size
                 chunks.append(TurnRows(slot, answer, size, reading=True))
         return chunks
 

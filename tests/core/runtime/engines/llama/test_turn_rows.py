@@ -7,7 +7,11 @@ import doctest
 import pytest
 
 from modeldeck.core.runtime.engines.llama import batch, sampler, turn_rows
-from modeldeck.core.runtime.engines.llama.turn_rows import chunk_length, prompt_rows
+from modeldeck.core.runtime.engines.llama.turn_rows import (
+    chunk_length,
+    is_left_for_later,
+    prompt_rows,
+)
 
 
 def test_the_examples_hold() -> None:
@@ -47,3 +51,20 @@ def test_reading_stops_at_marks(
     held: int, length: int, marks: list[int], room: int, size: int
 ) -> None:
     assert chunk_length(held, length, marks, room) == size
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left", "room", "later"),
+    [
+        (600, 512, 512, False),  # the first text of a turn
+        (270, 242, 512, True),
+        (242, 242, 512, False),  # it fits
+        (270, 256, 512, True),
+        (270, 257, 512, False),  # the turn is not half full yet
+        (2, 1, 512, True),
+    ],
+)
+def test_a_text_that_does_not_fit_waits_where_the_turn_is_half_full(
+    wanted: int, left: int, room: int, later: bool
+) -> None:
+    assert is_left_for_later(wanted, left, room) == later
