@@ -12,6 +12,10 @@ LEAST_ROWS = 64
 """Tokens of prompts that a turn has room for at least, however slow the model reads: fewer at once
 would cost much more time each."""
 
+ROW_STEP = 32
+"""A batch with a multiple of so many rows takes up to 5 % less time a row on a CPU (measured with
+269 to 512 rows of a prompt; ggml splits products into tiles)."""
+
 
 class TurnRows(NamedTuple):
     """What a slot has in a turn: tokens of its text, and guesses of the draft model after them."""
@@ -60,18 +64,22 @@ def chunk_length(held: int, length: int, marks: Sequence[int], room: int) -> int
     return min(room, min(stop, length) - held)
 
 
-def is_left_for_later(wanted: int, left: int, room: int) -> bool:
-    """Whether a turn is better evaluated without a text that it could only begin to read.
+def rows_of_text(wanted: int, left: int, room: int, rows: int) -> int:
+    """How many tokens of a prompt a turn takes: all up to its end, or as many as there is room for.
 
-    That is so where the turn is half full by then: the answers whose prompts end in it begin sooner,
-    and a turn of half the rows is about as fast a row. The text comes first in a next turn.
+    Where the turn is half full and the prompt does not fit, it takes no more than make the rows a
+    multiple of `ROW_STEP`: the answers whose prompts end in this turn begin sooner, and the prompt
+    comes first in a next turn.
 
     Args:
-        wanted: Tokens of the text up to its end, or to its next mark.
+        wanted: Tokens of the prompt up to its end, or to its next mark.
         left: Rows that the turn still has for prompts.
         room: Rows that it had for them in all.
+        rows: Rows that it has by now, those of answers included.
 
-    >>> is_left_for_later(270, 242, 512), is_left_for_later(270, 412, 512)
-    (True, False)
+    >>> rows_of_text(270, 242, 512, 270), rows_of_text(270, 412, 512, 100)
+    (18, 270)
     """
-    return wanted > left and 2 * left <= room
+    if wanted > left and 2 * left <= room:
+        return min(left, -rows % ROW_STEP)
+    return min(wanted, left)

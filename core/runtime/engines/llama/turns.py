@@ -33,8 +33,8 @@ from modeldeck.core.runtime.engines.llama.turn_rows import (
     LEAST_ROWS,
     TurnRows,
     chunk_length,
-    is_left_for_later,
     prompt_rows,
+    rows_of_text,
 )
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,
@@ -224,9 +224,10 @@ class Turns:
     ) -> list[TurnRows]:
         """The prompt tokens of a turn that has tokens of these answers already."""
         chunks: list[TurnRows] = []
+        taken = sum(1 + len(chunk.guesses) for chunk in writing)
         room = prompt_rows(
             self._batch.size,
-            sum(1 + len(chunk.guesses) for chunk in writing),
+            taken,
             shared=len(writing) + len(reading) > 1,
             turn_s=self._turn_s,
             row_s=self._row_s,
@@ -240,11 +241,10 @@ class Turns:
                     continue
                 end = answer.text_end(slot.held)
                 wanted = chunk_length(slot.held, end, slot.marks, end)
-                if is_left_for_later(wanted, left, room):
-                    continue
-                size = min(wanted, left)
-                left -= size
-                chunks.append(TurnRows(slot, answer, size, reading=True))
+                size = rows_of_text(wanted, left, room, taken + room - left)
+                if size:
+                    left -= size
+                    chunks.append(TurnRows(slot, answer, size, reading=True))
         return chunks
 
     def _told(self, slot: Slot, answer: SlotAnswer) -> tuple[Slot, SlotAnswer]:

@@ -9,8 +9,8 @@ import pytest
 from modeldeck.core.runtime.engines.llama import batch, sampler, turn_rows
 from modeldeck.core.runtime.engines.llama.turn_rows import (
     chunk_length,
-    is_left_for_later,
     prompt_rows,
+    rows_of_text,
 )
 
 
@@ -54,17 +54,18 @@ def test_reading_stops_at_marks(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "left", "room", "later"),
+    ("wanted", "left", "room", "rows", "size"),
     [
-        (600, 512, 512, False),  # the first text of a turn
-        (270, 242, 512, True),
-        (242, 242, 512, False),  # it fits
-        (270, 256, 512, True),
-        (270, 257, 512, False),  # the turn is not half full yet
-        (2, 1, 512, True),
+        (600, 512, 512, 0, 512),  # the first text of a turn
+        (242, 242, 512, 270, 242),  # it fits
+        (270, 257, 512, 255, 257),  # the turn is not half full yet
+        (270, 256, 512, 256, 0),  # the turn is half full, and its rows are a good number
+        (270, 242, 512, 270, 18),  # 288 rows
+        (270, 242, 500, 300, 20),  # answers count among the rows
+        (60, 2, 512, 510, 2),  # no more than there is room for
     ],
 )
 def test_a_text_that_does_not_fit_waits_where_the_turn_is_half_full(
-    wanted: int, left: int, room: int, later: bool
+    wanted: int, left: int, room: int, rows: int, size: int
 ) -> None:
-    assert is_left_for_later(wanted, left, room) == later
+    assert rows_of_text(wanted, left, room, rows) == size
