@@ -57,6 +57,8 @@ LINE_BYTES_PER_S = 8_000
 """Of each connection to the hub: slow enough that no download ends while it is looked at."""
 SETTLE_S = 6.0
 """For a program to draw what it has to draw once."""
+MEASURED_S = 300.0
+"""For a core to measure its engines."""
 KEYS = 20
 KEY_S = 0.1
 DOWN = b"\x1b[B"
@@ -311,8 +313,11 @@ def others(seconds: float, plain: Mapping[str, str], further: Sequence[str]) -> 
 
 
 async def at_rest(process: CoreProcess) -> None:
-    """Wait until a new core has measured its engines, which takes memory and gives it back."""
-    async with Client(socket=process.socket) as client:
+    """Wait until a new core has measured its engines, which takes memory and gives it back.
+
+    Raises TimeoutError where it cannot measure them.
+    """
+    async with asyncio.timeout(MEASURED_S), Client(socket=process.socket) as client:
         await client.feed.until(
             lambda s: (
                 bool(s.runtimes)
@@ -328,7 +333,7 @@ async def dashboard(seconds: float) -> None:
         folder = Path(name)
         with core(folder / "idle", "http://127.0.0.1:9") as (process, environ):
             await at_rest(process)
-            clock = CLOCK_BYTES / seconds
+            clock = CLOCK_BYTES * (1 + seconds // 60) / seconds
             for screen, keys, most in (
                 ("catalog", b"1", 0.0), ("downloads", b"2", 0.0), ("memory", b"3", clock),
             ):  # fmt: skip

@@ -82,7 +82,7 @@ class CommandRegistry:
         return self._refuses(name.partition(".")[0], self.named(name))
 
     def _refuses(self, scope: str, command: Command | None) -> bool:
-        """All commands are asked about here.
+        """Whether a command cannot be run now, which is said. All commands are asked about here.
 
         The first one that changes something also ends the message that welcomes the user.
         """

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modeldeck.core.concurrency import unexpected
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.core.remote.outage import ConnectionLost
-from modeldeck.tui.text.steady_figures import with_steady_figures
+from modeldeck.tui.text.steady_figures import SteadyFigures
 
 if TYPE_CHECKING:
     from modeldeck.core.client.client import Client
@@ -146,24 +146,30 @@ class CoreLink:
     async def _follow(self, client: Client) -> None:
         # as the client itself: not before the first picture
         from modeldeck.core.schema.state import (
+            DiskChanged,
+            MemoryChanged,
             State,
             apply,
         )
 
         trip_s = await self._round_trip(client)
         max_hz = FAR_HZ if trip_s is not None and trip_s >= FAR_S else self._max_hz
-        figures: dict[str, Any] = {}  # as they came: those of `latest` may stand still
+        figures = SteadyFigures()
         async with client.feed.watch(max_hz=max_hz, lost=self._lost) as items:
             async for item in items:
                 self.seen_at = time.time()
                 if isinstance(item, State):
-                    newest = item
+                    figures.came(item)
+                    self.latest = item
                 elif self.latest is not None:
-                    newest = apply(replace(self.latest, **figures), item)
-                else:
-                    continue
-                figures = {"seq": newest.seq, "memory": newest.memory, "disk": newest.disk}
-                self.latest = with_steady_figures(self.latest, newest)
+                    base = figures.base(self.latest)
+                    if (newest := apply(base, item)) is not base:  # else it was known
+                        self.latest = figures.shown(
+                            self.latest,
+                            newest,
+                            memory_read=isinstance(item, MemoryChanged),
+                            disk_read=isinstance(item, DiskChanged),
+                        )
                 if self.status.state is not LinkState.LIVE:
                     self._status = LinkStatus(
                         state=LinkState.LIVE, round_trip_s=await self._round_trip(client)

@@ -8,7 +8,7 @@ while it hardly differs, and nothing of modeldeck's own has changed.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,27 +17,56 @@ if TYPE_CHECKING:
     from modeldeck.core.schema.state import State
 
 LEAST_BYTES = 64 << 20
-"""A smaller change of a figure is not shown by itself: less than the 0.1 GiB of its last digit."""
+"""A smaller change of a figure is not shown by itself."""
 SHARE = 200
 """Nor is a change by less than this part of what there is: a bar has fewer cells."""
 
 
-def with_steady_figures(shown: State | None, newest: State) -> State:
-    """The newest State, with figures of memory and disk that are shown where they hardly differ.
+class SteadyFigures:
+    """Decides which figures of memory and disk are shown for each State of one core.
 
-    Memory is new as soon as a model is loaded, unloaded or has grown, or a setting changed; the
-    disk as soon as a download or the models' files changed. Returns `shown` where nothing else is
-    new, so that nothing is drawn.
+    The first measurement after a model was loaded, unloaded or has grown, or after a setting
+    changed, is shown as it is; of the disk that after a download or the models' files changed.
     """
-    if shown is None:
-        return newest
-    memory, disk = newest.memory, newest.disk
-    if _same_models(shown, newest) and shown.settings == newest.settings:
-        memory = _steady_memory(shown.memory, memory)
-    if shown.downloads == newest.downloads:
-        disk = _steady_disk(shown.disk, disk)
-    steady = replace(newest, memory=memory, disk=disk)
-    return shown if replace(steady, seq=shown.seq) == shown else steady
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Any] = {}
+        """The number, memory and disk of the newest State, as they came."""
+        self._memory_is_due = self._disk_is_due = False
+
+    def base(self, shown: State) -> State:
+        """The State to apply the next event to: the one that is shown, with all figures as new."""
+        return replace(shown, **self._newest)
+
+    def shown(
+        self, before: State, newest: State, *, memory_read: bool = False, disk_read: bool = False
+    ) -> State:
+        """What is shown after `before` for the newest State: `before` itself if nothing is new.
+
+        Args:
+            before: What is shown.
+            newest: The newest State, with all figures as they came.
+            memory_read: Whether its memory was measured just now.
+            disk_read: Whether its disk was looked at just now.
+        """
+        self.came(newest)
+        if not (_same_models(before, newest) and before.settings == newest.settings):
+            self._memory_is_due = True
+        if before.downloads != newest.downloads:
+            self._disk_is_due = True
+        memory, disk = before.memory, before.disk
+        if memory_read:
+            memory = newest.memory if self._memory_is_due else _steady_memory(memory, newest.memory)
+            self._memory_is_due = False
+        if disk_read:
+            disk = newest.disk if self._disk_is_due else _steady_disk(disk, newest.disk)
+            self._disk_is_due = False
+        steady = replace(newest, memory=memory, disk=disk)
+        return before if replace(steady, seq=before.seq) == before else steady
+
+    def came(self, newest: State) -> None:
+        """Note a State that is shown as it is."""
+        self._newest = {"seq": newest.seq, "memory": newest.memory, "disk": newest.disk}
 
 
 def with_steady_room(shown: Mapping[str, Fit], newest: Mapping[str, Fit]) -> dict[str, Fit]:
@@ -50,7 +79,9 @@ def with_steady_room(shown: Mapping[str, Fit], newest: Mapping[str, Fit]) -> dic
 
 def _same_fit(shown: Fit, newest: Fit) -> bool:
     free = newest.available_bytes
-    same = replace(newest, available_bytes=shown.available_bytes, reason=shown.reason) == shown
+    # What is missing, in words, follows free memory; without a forecast they are all there is.
+    reason = newest.reason if newest.forecast is None else shown.reason
+    same = replace(newest, available_bytes=shown.available_bytes, reason=reason) == shown
     return same and _near(shown.available_bytes, free, free)
 
 

@@ -183,6 +183,7 @@ async def test_a_verb_before_the_core_has_answered_says_that_nothing_was_done(
     view: str, key: str
 ) -> None:
     app = dashboard()
+    app.clock = lambda: 0.0  # no message fades
     async with app.run_test(size=(80, 24)) as pilot:
         while not app.survives:
             await pilot.pause()

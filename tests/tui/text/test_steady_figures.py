@@ -11,6 +11,7 @@ from modeldeck.core.schema import (
     Disk,
     Download,
     Fit,
+    Forecast,
     Gpu,
     Host,
     Instance,
@@ -19,7 +20,7 @@ from modeldeck.core.schema import (
     Settings,
 )
 from modeldeck.core.schema.state import State
-from modeldeck.tui.text.steady_figures import with_steady_figures, with_steady_room
+from modeldeck.tui.text.steady_figures import SteadyFigures, with_steady_room
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -55,6 +56,15 @@ def state(**changes: Any) -> State:
     return State(**{**known, **changes})
 
 
+def after(shown: State, *newest: State) -> State:
+    """What is shown after some States, in each of which memory and disk were measured."""
+    figures = SteadyFigures()
+    figures.came(shown)
+    for state in newest:
+        shown = figures.shown(shown, state, memory_read=True, disk_read=True)
+    return shown
+
+
 def memory(**changes: Any) -> Memory:
     return replace(MEMORY, **changes)
 
@@ -72,7 +82,7 @@ def gpu(**changes: Any) -> Memory:
     ],
 )
 def test_a_small_change_of_memory_is_not_shown(newest: Memory) -> None:
-    assert with_steady_figures(state(), state(memory=newest)) == state()
+    assert after(state(), state(memory=newest)) == state()
 
 
 @pytest.mark.parametrize(
@@ -90,16 +100,13 @@ def test_a_small_change_of_memory_is_not_shown(newest: Memory) -> None:
     ],
 )
 def test_a_change_that_counts_is_shown_at_once(newest: Memory) -> None:
-    assert with_steady_figures(state(), state(memory=newest)).memory == newest
+    assert after(state(), state(memory=newest)).memory == newest
 
 
 def test_small_changes_add_up() -> None:
-    shown = state()
     free = [8 * GIB - step * 20 * MIB for step in range(1, 9)]
-    seen = []
-    for bytes_ in free:
-        shown = with_steady_figures(shown, state(memory=memory(available_bytes=bytes_)))
-        seen.append(shown.memory.available_bytes)
+    states = [state(memory=memory(available_bytes=bytes_)) for bytes_ in free]
+    seen = [after(state(), *states[:count]).memory.available_bytes for count in range(1, 9)]
     assert seen == [*[8 * GIB] * 4, *[free[4]] * 4], "a slow leak of another program is seen"
 
 
@@ -116,20 +123,35 @@ def test_small_changes_add_up() -> None:
 )
 def test_what_modeldeck_does_to_memory_is_shown_to_the_byte(changes: dict[str, Any]) -> None:
     newest = state(memory=memory(available_bytes=8 * GIB + MIB), **changes)
-    assert with_steady_figures(state(), newest) == newest
+    assert after(state(), newest) == newest
+
+
+@pytest.mark.parametrize(
+    "changes", [{"instances": {}}, {"settings": Settings(memory_budget_bytes=7 * GIB)}]
+)
+def test_what_it_did_to_memory_is_measured_after_it_was_told(changes: dict[str, Any]) -> None:
+    figures, shown = SteadyFigures(), state()
+    figures.came(shown)
+    told = state(**changes)
+    shown = figures.shown(shown, told)
+    assert shown == told
+    newest = replace(told, memory=memory(available_bytes=8 * GIB + MIB))
+    shown = figures.shown(shown, newest, memory_read=True)
+    assert shown == newest
+    later = replace(told, memory=memory(available_bytes=8 * GIB + 2 * MIB))
+    assert figures.shown(shown, later, memory_read=True) is shown, "the first one only"
 
 
 def test_what_a_loaded_model_holds_is_new_while_the_machine_stands_still() -> None:
     grown = {"i": replace(LOADED, measured_bytes=GIB + MIB)}
     newest = state(memory=memory(available_bytes=8 * GIB + MIB), instances=grown)
-    assert with_steady_figures(state(), newest) == state(instances=grown)
+    assert after(state(), newest) == state(instances=grown)
 
 
 def test_temperature_power_and_load_of_a_gpu_are_always_new() -> None:
     newest = gpu(celsius=60, watts=200, busy=0.5, used_bytes=GIB + MIB)
-    assert with_steady_figures(state(), state(memory=newest)).memory == gpu(
-        celsius=60, watts=200, busy=0.5
-    )
+    shown = after(state(), state(memory=newest))
+    assert shown.memory == gpu(celsius=60, watts=200, busy=0.5)
 
 
 def test_free_disk_stands_still_unless_it_is_ours_that_moves() -> None:
@@ -137,17 +159,40 @@ def test_free_disk_stands_still_unless_it_is_ours_that_moves() -> None:
     much_less = replace(DISK, free_bytes=79 * GIB)
     ours = replace(less, cache_bytes=GIB + 100 * MIB)
     moving = {"j": JOB}
-    assert with_steady_figures(state(), state(disk=less)) == state()
-    assert with_steady_figures(state(), state(disk=much_less)).disk == much_less
-    assert with_steady_figures(state(), state(disk=ours)).disk == ours
-    assert with_steady_figures(state(), state(disk=less, downloads=moving)).disk == less
+    assert after(state(), state(disk=less)) == state()
+    assert after(state(), state(disk=much_less)).disk == much_less
+    assert after(state(), state(disk=ours)).disk == ours
+    assert after(state(), state(disk=less, downloads=moving)).disk == less
+
+
+def test_words_of_what_is_missing_do_not_count_beside_a_forecast() -> None:
+    forecast = Forecast(
+        total_bytes=GIB,
+        weights_bytes=GIB,
+        kv_bytes=0,
+        compute_bytes=0,
+        overhead_bytes=0,
+        exact=True,
+    )
+    shown = {"a": fit(forecast=forecast, reason="1.0 GiB are missing")}
+    newest = {"a": replace(shown["a"], available_bytes=8 * GIB + MIB, reason="1.1 GiB are missing")}
+    assert with_steady_room(shown, newest) == shown
+
+
+def test_the_next_event_is_applied_to_figures_as_they_came() -> None:
+    figures, shown = SteadyFigures(), state()
+    figures.came(shown)
+    newest = state(seq=7, memory=memory(available_bytes=8 * GIB + MIB))
+    shown = figures.shown(shown, newest, memory_read=True)
+    assert shown == state()
+    assert figures.base(shown) == newest
 
 
 def test_a_state_with_nothing_new_is_the_same_object() -> None:
     shown = state()
-    assert with_steady_figures(shown, state(seq=9)) is shown
-    assert with_steady_figures(shown, state(seq=9, memory=gpu(used_bytes=GIB + MIB))) is shown
-    assert with_steady_figures(shown, state(seq=9, memory=gpu(celsius=50))).seq == 9
+    assert after(shown, state(seq=9)) is shown
+    assert after(shown, state(seq=9, memory=gpu(used_bytes=GIB + MIB))) is shown
+    assert after(shown, state(seq=9, memory=gpu(celsius=50))).seq == 9
 
 
 def fit(**changes: Any) -> Fit:
@@ -165,7 +210,7 @@ def fit(**changes: Any) -> Fit:
     ("newest", "steady"),
     [
         (fit(available_bytes=8 * GIB + MIB), True),
-        (fit(available_bytes=8 * GIB + MIB, reason="1.0 GiB are missing"), True),
+        (fit(available_bytes=8 * GIB + MIB, reason="1.0 GiB are missing"), False),
         (fit(available_bytes=8 * GIB + 100 * MIB), False),
         (fit(available_bytes=None), False),
         (fit(available_bytes=8 * GIB + MIB, exact=False), False),
@@ -176,9 +221,3 @@ def test_a_fit_is_new_where_more_than_free_memory_moved(newest: Fit, steady: boo
     shown = {"a": fit(), "gone": fit()}
     found = with_steady_room(shown, {"a": newest, "b": newest})
     assert found == {"a": fit() if steady else newest, "b": newest}
-
-
-def test_the_first_state_and_one_without_a_change_are_what_they_are() -> None:
-    assert with_steady_figures(None, state()) == state()
-    newest = state(memory=Memory())
-    assert with_steady_figures(state(memory=Memory()), newest) == newest

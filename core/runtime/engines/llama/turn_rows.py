@@ -12,9 +12,9 @@ LEAST_ROWS = 64
 """Tokens of prompts that a turn has room for at least, however slow the model reads: fewer at once
 would cost much more time each."""
 
-ROW_STEP = 32
-"""A batch with a multiple of so many rows takes up to 5 % less time a row on a CPU (measured with
-269 to 512 rows of a prompt; ggml splits products into tiles)."""
+WORTH_S = 0.02
+"""Seconds that an answer must begin sooner for a turn to be left half full: a fast processor or a
+GPU needs full turns more."""
 
 
 class TurnRows(NamedTuple):
@@ -64,22 +64,28 @@ def chunk_length(held: int, length: int, marks: Sequence[int], room: int) -> int
     return min(room, min(stop, length) - held)
 
 
-def rows_of_text(wanted: int, left: int, room: int, rows: int) -> int:
-    """How many tokens of a prompt a turn takes: all up to its end, or as many as there is room for.
+def is_half_full(left: int, room: int, *, row_s: float | None) -> bool:
+    """Whether a turn, in which a prompt ends, is better evaluated than filled with the next one.
 
-    Where the turn is half full and the prompt does not fit, it takes no more than make the rows a
-    multiple of `ROW_STEP`: the answers whose prompts end in this turn begin sooner, and the prompt
-    comes first in a next turn.
+    The answer whose prompt ends begins sooner then. That is worth it where what is left of the turn
+    would take longer than `WORTH_S`; a turn has at least `LEAST_ROWS`.
 
     Args:
-        wanted: Tokens of the prompt up to its end, or to its next mark.
         left: Rows that the turn still has for prompts.
         room: Rows that it had for them in all.
-        rows: Rows that it has by now, those of answers included.
+        row_s: Seconds that a row takes, as far as known.
 
-    >>> rows_of_text(270, 242, 512, 270), rows_of_text(270, 412, 512, 100)
-    (18, 270)
+    >>> is_half_full(242, 512, row_s=0.001), is_half_full(242, 512, row_s=0.00002)
+    (True, False)
     """
-    if wanted > left and 2 * left <= room:
-        return min(left, -rows % ROW_STEP)
-    return min(wanted, left)
+    taken = room - left
+    return taken >= max(left, LEAST_ROWS) and row_s is not None and left * row_s >= WORTH_S
+
+
+def rows_to_step(rows: int, left: int, *, step: int) -> int:
+    """Rows that make those of a batch a multiple of `step`, as far as there is room.
+
+    >>> rows_to_step(270, 242, step=32), rows_to_step(510, 1, step=32), rows_to_step(64, 9, step=32)
+    (18, 1, 0)
+    """
+    return min(left, -rows % step)

@@ -1,7 +1,8 @@
 """Answers several requests at once: each turn is one evaluation, with tokens of all of them.
 
-A turn has the last token of every answer that is being written, and fills the rest of the batch
-with tokens of prompts. Between two turns requests come, go, and are cancelled.
+A turn has the last token of every answer that is being written, and then tokens of prompts: as many
+as fit, or fewer where a prompt ends half way (`turn_rows`). Between two turns requests come, go,
+and are cancelled.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from modeldeck.core.runtime.engines.llama.turn_rows import (
     LEAST_ROWS,
     TurnRows,
     chunk_length,
+    is_half_full,
     prompt_rows,
-    rows_of_text,
+    rows_to_step,
 )
 from modeldeck.core.runtime.process.messages import (
     CommandFailed,
@@ -233,7 +235,7 @@ class Turns:
             row_s=self._row_s,
         )
         reading.sort(key=lambda pair: pair[0].number)
-        left = room
+        left, ends = room, False
         for answer, slot in reading:
             if left > 0 and (slot.bound or self._admission.bind(slot)):
                 if answer.media_at(slot.held):
@@ -241,9 +243,12 @@ class Turns:
                     continue
                 end = answer.text_end(slot.held)
                 wanted = chunk_length(slot.held, end, slot.marks, end)
-                size = rows_of_text(wanted, left, room, taken + room - left)
+                size = min(wanted, left)
+                if size < wanted and ends and is_half_full(left, room, row_s=self._row_s):
+                    size = rows_to_step(taken + room - left, left, step=self.memory.row_step)
                 if size:
                     left -= size
+                    ends = ends or slot.held + size == answer.length
                     chunks.append(TurnRows(slot, answer, size, reading=True))
         return chunks
 

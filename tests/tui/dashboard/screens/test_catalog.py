@@ -220,6 +220,7 @@ async def test_fits_are_asked_again_once_it_is_known_what_engines_take(
     screen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with screen("catalog") as at:
+        await at.until(lambda: bool(at.state.runtimes))  # probed after the first State
         requests, state = catalog(at).requests, at.state
         asked: list[str] = []
         monkeypatch.setattr(CatalogView, "background", lambda *_, group, **__: asked.append(group))

@@ -55,11 +55,11 @@ async def test_no_line_grows_while_nothing_is_downloaded(screen: Any) -> None:
         await at.sees("No downloads.")
         view: DownloadsView = at.app.query_one(DownloadsView)
 
-        def seconds_known() -> int:
+        def cells_known() -> int:
             rates = view._rate.values(time.monotonic(), RATE_CELLS)
             return sum(rate is not None for rate in rates)
 
-        await at.until(lambda: seconds_known() >= 2)
+        await at.until(lambda: cells_known() >= 2)
         assert UNICODE.levels[0] not in at.text.splitlines()[1]
 
 

@@ -64,7 +64,7 @@ async def test_the_history_goes_on_while_nothing_changes_and_is_drawn_with_its_c
         await at.sees("No model is loaded", "not running")
         view: MemoryView = at.app.query_one(MemoryView)
         monkeypatch.setattr(MemoryView, "watch_state", lambda view: None)  # no news of the core
-        await at.until(lambda: bool(view.past._minute))
+        await at.until(lambda: bool(view.past._minute) and not at.is_working)
         drawn: list[float] = []
         monkeypatch.setattr(MemoryView, "redraw", lambda view: drawn.append(time.monotonic()))
         begun = time.monotonic()

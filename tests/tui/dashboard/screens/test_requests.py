@@ -16,6 +16,7 @@ import pytest
 from modeldeck.core.client.client import Client
 from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, ModelSeed
 from modeldeck.tui.dashboard.app import REFRESH_S
+from modeldeck.tui.dashboard.screens.requests.screen import RequestsView
 from tests.support import scripted_engine
 from tests.support.folder import contents
 from tests.support.process import CoreProcess
@@ -134,6 +135,16 @@ async def test_what_ended_keeps_its_place_for_a_moment(screen: Open, laptop: Lap
         await at.sees("prompt ", "answer ", "python-httpx", "request ")
         await at.press("enter")
         await at.until(lambda: "python-httpx" not in at.text)
+
+
+async def test_what_is_counted_today_begins_anew_at_midnight_though_nobody_asks(
+    screen: Open,
+) -> None:
+    async with screen("requests") as at:
+        await at.until(lambda: at.app.state is not None)
+        view = at.app.query_one(RequestsView)
+        view._day = 0  # as if it had been drawn on another day
+        await at.until(lambda: view._day > 0)
 
 
 async def test_own_requests_are_cancelled_at_once(screen: Open, laptop: Laptop) -> None:

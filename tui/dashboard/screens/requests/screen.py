@@ -90,6 +90,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         """The id of the request whose text was asked for last, and its text."""
         self._now = datetime.now(UTC)
         """The time that ages are told by; it stands still while the core is away."""
+        self._day = datetime.now().day
+        """The day whose requests are counted."""
 
     def compose(self) -> ComposeResult:
         """The bar, the table and the details."""
@@ -133,7 +135,7 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         self.redraw()
 
     def _grow_older(self) -> None:
-        if self.display and self._live:
+        if self.display and (self._live or self._day != datetime.now().day):
             self.redraw()
         self._ask_for_text()
 
@@ -158,6 +160,7 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
 
     def _draw_bar(self, state: State) -> None:
         width, inks, glyphs = self.size.width, self.inks, self.dashboard.glyphs
+        self._day = datetime.now().day
         today = f"{datetime.now().astimezone():%Y-%m-%d}"
         counts, totals = drawn.heading(state, width, glyphs, today)
         text = Text(counts)

@@ -9,8 +9,9 @@ import pytest
 from modeldeck.core.runtime.engines.llama import batch, sampler, turn_rows
 from modeldeck.core.runtime.engines.llama.turn_rows import (
     chunk_length,
+    is_half_full,
     prompt_rows,
-    rows_of_text,
+    rows_to_step,
 )
 
 
@@ -54,18 +55,25 @@ def test_reading_stops_at_marks(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "left", "room", "rows", "size"),
+    ("left", "room", "row_s", "full"),
     [
-        (600, 512, 512, 0, 512),  # the first text of a turn
-        (242, 242, 512, 270, 242),  # it fits
-        (270, 257, 512, 255, 257),  # the turn is not half full yet
-        (270, 256, 512, 256, 0),  # the turn is half full, and its rows are a good number
-        (270, 242, 512, 270, 18),  # 288 rows
-        (270, 242, 500, 300, 20),  # answers count among the rows
-        (60, 2, 512, 510, 2),  # no more than there is room for
+        (256, 512, 0.001, True),
+        (257, 512, 0.001, False),
+        (242, 512, 0.00002, False),  # a fast machine: what is left takes 5 ms
+        (242, 512, None, False),  # the speed is not known yet
+        (60, 120, 0.01, False),  # a turn has at least 64 rows
+        (60, 124, 0.01, True),
     ],
 )
-def test_a_text_that_does_not_fit_waits_where_the_turn_is_half_full(
-    wanted: int, left: int, room: int, rows: int, size: int
+def test_a_turn_is_full_enough_where_the_rest_takes_long(
+    left: int, room: int, row_s: float | None, full: bool
 ) -> None:
-    assert rows_of_text(wanted, left, room, rows) == size
+    assert is_half_full(left, room, row_s=row_s) == full
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "step", "more"),
+    [(270, 242, 32, 18), (256, 256, 32, 0), (510, 1, 32, 1), (270, 242, 1, 0)],
+)
+def test_a_batch_is_made_a_multiple(rows: int, left: int, step: int, more: int) -> None:
+    assert rows_to_step(rows, left, step=step) == more

@@ -13,7 +13,7 @@ import pytest
 from modeldeck.core.demo.model_writer import expected, write_gguf
 from modeldeck.core.errors import InvalidRequest
 from modeldeck.core.runtime.engines.llama import prompt
-from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, Tool
+from modeldeck.core.schema import GenerateRequest, LoadOptions, Message, TokenQuery, Tool
 from tests.support import recorded
 from tests.support.bench import about
 from tests.support.engine_turns import EngineTurns, Told, alike
@@ -67,6 +67,35 @@ def all_alike(told: Sequence[Told], alone: Sequence[Told]) -> bool:
 def texts(told: Sequence[Told]) -> list[str]:
     assert [one.error for one in told] == [None] * len(told)
     return [one.text for one in told]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "row_s", "rows"),
+    [
+        ("llama", 0.001, 288),
+        ("llama", 0.00001, 512),  # a fast machine, where nobody would begin much sooner
+        ("mamba", 0.001, 270),
+    ],
+)
+def test_a_turn_in_which_a_prompt_ends_is_not_filled_with_the_beginning_of_another(
+    models: Path, engines: list[EngineTurns], architecture: str, row_s: float, rows: int
+) -> None:
+    options = LoadOptions(parallel=2, context_length=1024, threads=1)
+    engine = EngineTurns(written(models, architecture), options)
+    engines.append(engine)
+    words = Words()
+    requests = []
+    for text in (words(400), words(400)):
+        long = (plain(text[:end]) for end in range(270, 400))
+        requests.append(next(r for r in long if engine.count(TokenQuery(request=r)).count == 270))
+    engine.turns._row_s = row_s
+    for request in requests:
+        engine.begin(request)
+    engine.step()
+    held = [slot.held for slot in engine.turns.memory.slots]
+    assert sorted(held) == sorted([270, rows - 270])
+    engine.run()
+    assert all(told.done is not None for told in list(engine.told.values())[-2:])
 
 
 @pytest.mark.parametrize(
