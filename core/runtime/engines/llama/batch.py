@@ -19,7 +19,7 @@ Other values are errors."""
 FEW = 4
 """Fewer rows than this are written one by one."""
 ROW_STEP = 32
-"""A batch with a multiple of so many rows takes up to 5 % less time a row on a CPU (measured with
+"""A batch whose rows are a multiple of it takes up to 5 % less time a row on a CPU (measured with
 269 to 512 rows of a prompt; ggml splits products into tiles)."""
 
 

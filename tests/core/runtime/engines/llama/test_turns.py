@@ -89,13 +89,12 @@ def test_a_turn_in_which_a_prompt_ends_is_not_filled_with_the_beginning_of_anoth
         long = (plain(text[:end]) for end in range(270, 400))
         requests.append(next(r for r in long if engine.count(TokenQuery(request=r)).count == 270))
     engine.turns._row_s = row_s
-    for request in requests:
-        engine.begin(request)
+    begun = [engine.begin(request) for request in requests]
     engine.step()
     held = [slot.held for slot in engine.turns.memory.slots]
     assert sorted(held) == sorted([270, rows - 270])
     engine.run()
-    assert all(told.done is not None for told in list(engine.told.values())[-2:])
+    assert all(engine.told[number].done for number in begun)
 
 
 @pytest.mark.parametrize(
