@@ -218,6 +218,7 @@ def roomy(stocked: str) -> Iterator[None]:
 
         def load(context_length: int) -> None:
             asked = {"context_length": context_length, "reload": True, "wait": True}
+            asked["end_answers"] = True  # one that was cancelled may not have ended yet
             loaded = http.post(f"/models/{quote(TINY, safe='')}/load", json=asked)
             assert loaded.status_code == 200, loaded.text
 
