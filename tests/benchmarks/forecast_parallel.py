@@ -77,7 +77,10 @@ UNTOUCHED = 0.01
 async def peak(
     bench: Bench, path: Path, options: LoadOptions, expected: int, *, requests: bool
 ) -> int:
-    """The peak of a process whose cells are full, of so many expected bytes. Raises DeckError."""
+    """The peak of a process whose cells are full. Raises DeckError.
+
+    `expected` is the peak in bytes that is forecast.
+    """
     if not requests:
         (found,) = await filled([(str(path), options)])
         if (options.parallel or 1) == 1 or found.peak_bytes >= (1 - UNTOUCHED) * expected:

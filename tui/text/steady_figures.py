@@ -87,9 +87,12 @@ def _same_fit(shown: Fit, newest: Fit) -> bool:
 
 def _same_models(shown: State, newest: State) -> bool:
     """Whether the same models are loaded, and hold as much as before."""
-    return shown.instances.keys() == newest.instances.keys() and all(
+    if shown.instances.keys() != newest.instances.keys():
+        return False
+    pairs = ((before, newest.instances[key]) for key, before in shown.instances.items())
+    return all(
         before.state is now.state and _near(before.measured_bytes, now.measured_bytes, None)
-        for before, now in zip(shown.instances.values(), newest.instances.values(), strict=True)
+        for before, now in pairs
     )
 
 

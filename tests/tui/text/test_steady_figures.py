@@ -148,6 +148,15 @@ def test_what_a_loaded_model_holds_is_new_while_the_machine_stands_still() -> No
     assert after(state(), newest) == state(instances=grown)
 
 
+def test_the_order_of_loaded_models_does_not_count() -> None:
+    other = replace(LOADED, id="k", measured_bytes=2 * GIB)
+    shown = state(instances={"i": LOADED, "k": other})
+    newest = state(
+        memory=memory(available_bytes=8 * GIB + MIB), instances={"k": other, "i": LOADED}
+    )
+    assert after(shown, newest) is shown
+
+
 def test_temperature_power_and_load_of_a_gpu_are_always_new() -> None:
     newest = gpu(celsius=60, watts=200, busy=0.5, used_bytes=GIB + MIB)
     shown = after(state(), state(memory=newest))

@@ -98,10 +98,10 @@ class SlotMemory:
         """Cells of the KV cache, which all slots share."""
         self.slots = [Slot(number) for number in range(slots)]
         self.rewindable = not self._recurrent and not self._window
+        """Whether a text can be cut to any length."""
         self.row_step = 1 if self._recurrent else ROW_STEP
         """What the rows of a batch are best a multiple of. Recurrent layers are evaluated in parts
         with equally many rows of each sequence: a few rows of one more would be a part more."""
-        """Whether a text can be cut to any length."""
         self.cache = PrefixCache(
             cache_bytes,
             rewinds=self.rewindable,

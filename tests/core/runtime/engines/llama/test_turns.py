@@ -73,7 +73,7 @@ def texts(told: Sequence[Told]) -> list[str]:
     ("architecture", "row_s", "rows"),
     [
         ("llama", 0.001, 288),
-        ("llama", 0.00001, 512),  # a fast machine, where nobody would begin much sooner
+        ("llama", 0.00001, 512),  # a fast machine: no answer would begin much sooner
         ("mamba", 0.001, 270),
     ],
 )
