@@ -143,8 +143,9 @@ async def test_what_is_counted_today_begins_anew_at_midnight_though_nobody_asks(
     async with screen("requests") as at:
         await at.until(lambda: at.app.state is not None)
         view = at.app.query_one(RequestsView)
-        view._day = 0  # as if it had been drawn on another day
-        await at.until(lambda: view._day > 0)
+        await at.until(lambda: bool(view._today))
+        view._today = "2026-01-01"  # as if it had been drawn on another day
+        await at.until(lambda: view._today > "2026-01-01")
 
 
 async def test_own_requests_are_cancelled_at_once(screen: Open, laptop: Laptop) -> None:

@@ -90,8 +90,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         """The id of the request whose text was asked for last, and its text."""
         self._now = datetime.now(UTC)
         """The time that ages are told by; it stands still while the core is away."""
-        self._day = datetime.now().day
-        """The day whose requests are counted."""
+        self._today = ""
+        """The day whose requests are counted, as it was drawn last."""
 
     def compose(self) -> ComposeResult:
         """The bar, the table and the details."""
@@ -135,7 +135,7 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
         self.redraw()
 
     def _grow_older(self) -> None:
-        if self.display and (self._live or self._day != datetime.now().day):
+        if self.display and (self._live or self._today != _today()):
             self.redraw()
         self._ask_for_text()
 
@@ -160,9 +160,8 @@ class RequestsView(TableView[RequestRow, RequestInfo]):
 
     def _draw_bar(self, state: State) -> None:
         width, inks, glyphs = self.size.width, self.inks, self.dashboard.glyphs
-        self._day = datetime.now().day
-        today = f"{datetime.now().astimezone():%Y-%m-%d}"
-        counts, totals = drawn.heading(state, width, glyphs, today)
+        self._today = _today()
+        counts, totals = drawn.heading(state, width, glyphs, self._today)
         text = Text(counts)
         if self._shown is not RequestsShown.ALL:
             text.append(f"   [{self._shown}]", "bold")
@@ -375,3 +374,7 @@ def _cancelled(done: Sequence[RequestInfo], own: str) -> str:
     if len(done) > 1:
         return f"Cancelled {fmt.number(len(done), 'request')}"
     return f"Cancelled the request of {fmt.clean(request_text.who(done[0], own))}"
+
+
+def _today() -> str:
+    return f"{datetime.now().astimezone():%Y-%m-%d}"
