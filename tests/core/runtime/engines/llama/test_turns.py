@@ -342,8 +342,9 @@ def test_the_prefix_cache_keeps_to_its_limit(
     assert limit // 2 < most <= limit
 
 
+@pytest.mark.parametrize("texts", [1, 3])
 def test_idle_conversations_give_up_their_cells_also_where_the_prefix_cache_is_full(
-    models: Path, engines: list[EngineTurns]
+    models: Path, engines: list[EngineTurns], texts: int
 ) -> None:
     limit = 4 << 20
     path = written(models, "llama")
@@ -351,13 +352,17 @@ def test_idle_conversations_give_up_their_cells_also_where_the_prefix_cache_is_f
     memory, words = engine.turns.memory, Words()
     for _ in range(4):
         engine.together(plain(words(400), max_tokens=4) for _ in range(4))
-    asked = [plain(words(400), max_tokens=4) for _ in range(3)]
+    asked = [plain(words(400), max_tokens=4) for _ in range(texts)]
     first = engine.together(asked)
     assert memory.cache.bytes > limit * 3 // 4, "it is full"
-    assert sum(slot.held for slot in memory.idle) > memory.cells // 2
+    sizes = {slot.number: memory.state_bytes(slot) for slot in memory.idle}
     engine.begin(plain(words(400), max_tokens=4))
     engine.step()
-    assert sum(slot.held for slot in memory.idle) <= memory.cells // 2
+    left = [sizes.pop(slot.number) for slot in memory.idle]
+    moved = sum(sizes.values())
+    assert 0 < moved <= limit // 2
+    assert bool(left) == (texts == 3), "what half of the cache has no room for keeps its cells"
+    assert all(moved + size > limit // 2 for size in left)
     engine.run()
     again = engine.together(asked)
     assert [told.text for told in again] == [told.text for told in first]
