@@ -93,6 +93,13 @@ class Screen:
         """Whether work that a key began still runs, such as asking the core or the person."""
         return any(worker.name != "link" for worker in self.app.workers)
 
+    async def finished(self) -> None:
+        """Wait until what keys began is done, or asks the person.
+
+        Else the core might still do it while the next test runs, which has the same core.
+        """
+        await self.until(lambda: self.app.question is not None or not self.is_working)
+
     async def sees(self, *words: str) -> None:
         """Wait until all of these are drawn."""
         await self.until(lambda: all(word in self.text for word in words))
@@ -177,6 +184,7 @@ def opens(core: CoreProcess) -> Open:
                     await screen.until(lambda: in_front(app, view))
                     await pilot.pause()
                     yield screen
+                    await screen.finished()
                 await left.wait()  # leaving cancels the link; its sockets are closed after that
             await app.chats.close()
 

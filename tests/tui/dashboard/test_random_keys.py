@@ -63,7 +63,7 @@ async def calm(at: Any, seed: int) -> None:
     await at.pilot.resize_terminal(80, 24)
     for _ in range(8):
         # A question may come only once the core has answered what the last keys began.
-        await at.until(lambda: at.app.question is not None or not at.is_working)
+        await at.finished()
         at.type("escape")
         await settle(at)
         focused = at.app.focused

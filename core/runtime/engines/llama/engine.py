@@ -159,7 +159,9 @@ class LlamaEngine:
         from modeldeck.core.runtime.engines.llama.context import LlamaContext
         from modeldeck.core.runtime.engines.llama.prefix_disk_cache import open_prefix_files
         from modeldeck.core.runtime.engines.llama.turns import Turns
+        from modeldeck.core.runtime.engines.llama.work_buffer import allocate_work_buffer
 
+        allocate_work_buffer(self._c, model, context, self._log, embedding=embedding)
         opened = (self._c, model, context, command, self._flag, self._log)
         turns = None
         if not embedding:
@@ -198,7 +200,9 @@ class LlamaEngine:
         parameters.progress_callback = self._on_progress("reading draft model", show)
         small, context, _ = self._loader.open_draft(path, model, parameters, options, cells)
         from modeldeck.core.runtime.engines.llama.draft import DraftModel
+        from modeldeck.core.runtime.engines.llama.work_buffer import allocate_work_buffer
 
+        allocate_work_buffer(self._c, small, context, self._log)
         tokens = draft_tokens(options, self._c.llama_n_batch(context))
         return DraftModel(self._c, small, context, tokens=tokens, flag=self._flag)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from modeldeck.core.errors import EngineFailed
@@ -44,6 +45,16 @@ class EngineLog:
         self.lines: list[tuple[Level, str]] = []
         self._open = False
         self._level: Level = "debug"
+        self._expects = False
+
+    @contextmanager
+    def expecting_errors(self) -> Iterator[None]:
+        """Log what llama.cpp says as debugging, as it is told to give up."""
+        self._expects = True
+        try:
+            yield
+        finally:
+            self._expects = False
 
     def begin(self) -> None:
         """Clear the log for a new call."""
@@ -55,7 +66,7 @@ class EngineLog:
             known = LEVELS.get(level)
             if known is None:
                 return
-            expected = bool(self._flag) or _EXPECTED.search(text) is not None
+            expected = self._expects or bool(self._flag) or _EXPECTED.search(text) is not None
             self._level = "debug" if expected else known
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]

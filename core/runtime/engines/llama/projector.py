@@ -10,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import importlib
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from modeldeck.core.errors import DeckError, EngineFailed, InvalidRequest
 from modeldeck.core.formats import gguf_parser
+from modeldeck.core.runtime.engines.heap import aligned_room
 from modeldeck.core.runtime.engines.llama.log import EngineLog, failure
 from modeldeck.core.runtime.engines.llama.projector_faults import fault
 from modeldeck.core.runtime.engines.llama.projector_limits import ImageLimit, image_limit
@@ -162,6 +163,8 @@ class Projector:
         """What it takes."""
         self._encoded: object = None
         """What was encoded last."""
+        self._most_tokens = 0
+        """Of the largest piece so far."""
 
     def read(self, parts: Sequence[PromptPart]) -> PromptPieces:
         """Cut a prompt into tokens and pieces. Raises EngineFailed, and InvalidRequest.
@@ -237,7 +240,11 @@ class Projector:
         if self._encoded == number:
             return
         self._encoded = None
-        if self._library.mtmd_encode_chunk(self._pointer, piece.pointer):
+        larger = piece.tokens > self._most_tokens
+        self._most_tokens = max(piece.tokens, self._most_tokens)
+        with aligned_room() if larger else nullcontext():  # its buffer grows with the pieces
+            failed = self._library.mtmd_encode_chunk(self._pointer, piece.pointer)
+        if failed:
             raise failure("libmtmd could not encode an image or a recording", self._log)
         self._encoded = number
 
