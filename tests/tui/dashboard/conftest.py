@@ -145,6 +145,7 @@ def opens(core: CoreProcess) -> Open:
         settings: Tui | None = None,
         before: Callable[[Client], Awaitable[object]] | None = None,
         held: asyncio.Event | None = None,
+        cuts: bool = False,  # whether it is left in the middle of what a key began
         **options: object,
     ) -> AsyncIterator[Screen]:
         left = asyncio.Event()
@@ -184,7 +185,8 @@ def opens(core: CoreProcess) -> Open:
                     await screen.until(lambda: in_front(app, view))
                     await pilot.pause()
                     yield screen
-                    await screen.finished()
+                    if not cuts:
+                        await screen.finished()
                 await left.wait()  # leaving cancels the link; its sockets are closed after that
             await app.chats.close()
 

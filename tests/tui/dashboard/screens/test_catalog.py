@@ -12,6 +12,7 @@ from modeldeck.core.demo.hub import DemoHub
 from modeldeck.core.schema import LoadOptions, Model
 from modeldeck.tui.dashboard.screens.catalog.rows import Show
 from modeldeck.tui.dashboard.screens.catalog.screen import CatalogView
+from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.steps import (
     F16,
     PADDED,
@@ -85,6 +86,18 @@ async def test_a_verb_on_a_row_that_the_hub_will_not_tell_of_says_why(
         hub.faults.clear()
         await at.press("d")
         await at.until(lambda: model(at, SPLIT) is not None)
+
+
+async def test_what_a_key_began_is_done_before_the_next_test(
+    screen: Any, hub: DemoHub, core: CoreProcess
+) -> None:
+    async with screen("catalog") as at:
+        await search(at, "split", "deck/tiny-split-GGUF")
+        hub.latency_s = 0.5
+        at.type("d")
+    async with Client(socket=core.socket) as client:
+        found = await client.state()
+        assert SPLIT in {model.unique for model in found.models.values()}
 
 
 async def test_a_download_shows_its_progress_and_is_cancelled(screen: Any, hub: DemoHub) -> None:

@@ -382,7 +382,7 @@ async def test_writes_more_than_one_line(screen: Any) -> None:
 
 async def test_leaving_while_an_answer_streams_keeps_what_came(screen: Any, tmp_path: Path) -> None:
     store = ChatStore(tmp_path / "chats.db")
-    async with screen("chat", before=loaded, chats=store) as at:
+    async with screen("chat", before=loaded, chats=store, cuts=True) as at:
         await say(at, "loop")
         await at.until(lambda: bool(answers(at)) and "Tick" in answers(at)[0])
     kept = ChatStore(tmp_path / "chats.db")
