@@ -29,14 +29,25 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """`mallopt`'s numbers of the free bytes at the end of the heap that go back to the system, and of
 the smallest size that gets pages of its own (malloc.h)."""
 LARGE = 1 << 20
-ROOM = 24 << 20
-"""Bytes of the heap that are left free for a block; `mallopt` takes at most 32 MiB."""
+MIDDLE = 4 << 20
+"""Blocks of this size get pages of their own once `aligned_room` was used. Smaller ones, such as
+what sampling needs for each token of a large vocabulary, would cost new pages each time."""
+ROOM, ROOMS = 24 << 20, 4
+"""Bytes of a part of the room that is left free, and parts; `mallopt` takes at most 32 MiB."""
 SMALL_ROOM = 256 << 10
 """Bytes that are left free for the small blocks that an evaluation needs first."""
+HOLES = 512
+"""Free places of the heap that are filled at most."""
 LINE = 64
 """Bytes of a cache line."""
 _BLOCK_HEAD, _LEAST_BLOCK = 8, 32
 """Bytes of a block that are malloc's own, and of the smallest one (malloc.c, on 64 bits)."""
+
+
+class _Heap:
+    """The process's heap: from which size blocks get pages of their own."""
+
+    mapped_from: int | None = None
 
 
 def map_large() -> None:
@@ -46,6 +57,7 @@ def map_large() -> None:
     large images then leave holes in the heap, and the next image takes more than the one before
     (mallopt(3)).
     """
+    _Heap.mapped_from = LARGE
     if function := getattr(ctypes.CDLL(None), "mallopt", None):
         function(_M_MMAP_THRESHOLD, LARGE)
 
@@ -57,33 +69,44 @@ def aligned_room() -> Iterator[None]:
     llama.cpp computes in a block that it gets by `new[]` when an evaluation needs more than all
     before it. The C library maps pages for such a block, and its address is 16 bytes after their
     beginning: AVX-512 then reads across cache lines, and products with F16 take 5 to 8 % longer.
-    But it takes free room of its heap before it maps any, so such room is left there, and a little
-    more for small blocks. Nothing is written to it, and what is left of it goes back.
+    But it takes free room of its heap before it maps any, the smallest that suffices. So room is
+    left there for up to 96 MiB, and a little for small blocks, and all other room is filled
+    meanwhile. Nothing is written to it, and what is left of it goes back; up to 96 bytes do not.
     """
     c = ctypes.CDLL(None)
     if not hasattr(c, "gnu_get_libc_version"):
         yield
         return
-    c.mallopt(_M_TRIM_THRESHOLD, 2 * ROOM)
-    c.mallopt(_M_MMAP_THRESHOLD, ROOM + SMALL_ROOM)
-    _leave_room(c)
-    map_large()
+    c.malloc.restype = ctypes.c_size_t
+    filled: list[int] = []
     try:
+        c.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        c.mallopt(_M_MMAP_THRESHOLD, ROOM + SMALL_ROOM)
+        filled = _leave_room(c)
         yield
     finally:
-        c.mallopt(_M_TRIM_THRESHOLD, 2 * LARGE)
+        for block in filled:
+            c.free(ctypes.c_size_t(block))
+        mapped_from = _Heap.mapped_from or MIDDLE
+        c.mallopt(_M_MMAP_THRESHOLD, mapped_from)
+        c.mallopt(_M_TRIM_THRESHOLD, 2 * mapped_from)
         trim_heap()
 
 
-def _leave_room(c: ctypes.CDLL) -> None:
-    c.malloc.restype = ctypes.c_size_t
-    small, room = (c.malloc(ctypes.c_size_t(size)) for size in (SMALL_ROOM, ROOM))
-    if room:
+def _leave_room(c: ctypes.CDLL) -> list[int]:
+    """Leave room at the end of the heap; return the blocks that fill the room before it."""
+    small, first, *others = (c.malloc(ctypes.c_size_t(n)) for n in (SMALL_ROOM, *[ROOM] * ROOMS))
+    filled: list[int] = []
+    while len(filled) < HOLES and 0 < (block := c.malloc(ctypes.c_size_t(SMALL_ROOM))) < first:
+        filled.append(block)
+    if first:
         # What stays of the block ends where a line begins, and keeps the two rooms apart.
-        stays = -room % LINE or LINE
+        stays = -first % LINE or LINE
         stays += LINE if stays < _LEAST_BLOCK else 0
-        c.realloc(ctypes.c_size_t(room), ctypes.c_size_t(stays - _BLOCK_HEAD))
-    c.free(ctypes.c_size_t(small))
+        c.realloc(ctypes.c_size_t(first), ctypes.c_size_t(stays - _BLOCK_HEAD))
+    for unused in (*others, block, small):
+        c.free(ctypes.c_size_t(unused))
+    return filled
 
 
 def heap_bytes() -> int | None:

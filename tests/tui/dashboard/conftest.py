@@ -98,6 +98,8 @@ class Screen:
 
         Else the core might still do it while the next test runs, which has the same core.
         """
+        await self.pilot.pause()  # a key that was pressed last is handled, and what it began runs
+        await self.until(lambda: not (self.app._under_way or self.app._keys))
         await self.until(lambda: self.app.question is not None or not self.is_working)
 
     async def sees(self, *words: str) -> None:

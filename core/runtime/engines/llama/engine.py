@@ -161,10 +161,10 @@ class LlamaEngine:
         from modeldeck.core.runtime.engines.llama.turns import Turns
         from modeldeck.core.runtime.engines.llama.work_buffer import allocate_work_buffer
 
-        allocate_work_buffer(self._c, model, context, self._log, embedding=embedding)
         opened = (self._c, model, context, command, self._flag, self._log)
         turns = None
         if not embedding:
+            allocate_work_buffer(self._c, context, self._log)
             files = open_prefix_files(command, engine=self._version, flash=flash, cells=cells)
             turns = Turns(*opened, files=files, draft=draft_model, projector=seen.projector)
         length = loader.reach(model, options, default_context, cells)
@@ -202,7 +202,7 @@ class LlamaEngine:
         from modeldeck.core.runtime.engines.llama.draft import DraftModel
         from modeldeck.core.runtime.engines.llama.work_buffer import allocate_work_buffer
 
-        allocate_work_buffer(self._c, small, context, self._log)
+        allocate_work_buffer(self._c, context, self._log)
         tokens = draft_tokens(options, self._c.llama_n_batch(context))
         return DraftModel(self._c, small, context, tokens=tokens, flag=self._flag)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modeldeck.core.errors import EngineFailed
@@ -26,10 +25,11 @@ _EXPECTED = re.compile(
     rb"failed to find a memory slot|available cells in kv cache|failed to restore kv cache"
     rb"|non-consecutive token position"
     rb"|Qwen-VL models require|image-min-tokens|llama.cpp/issues/16842"
+    rb"|failed with error 1\b|compute status: 1\b|decode, ret = 2\b|removing memory module entries"
 )
 """What llama.cpp says in the course of things: when all cells of the KV cache are taken, and some
-are freed then; after images that take fewer positions than tokens; and of options of its own
-programs."""
+are freed then; after images that take fewer positions than tokens; of options of its own programs;
+and when an evaluation is given up (`GGML_STATUS_ABORTED`, ggml.h)."""
 
 
 class EngineLog:
@@ -45,16 +45,6 @@ class EngineLog:
         self.lines: list[tuple[Level, str]] = []
         self._open = False
         self._level: Level = "debug"
-        self._expects = False
-
-    @contextmanager
-    def expecting_errors(self) -> Iterator[None]:
-        """Log what llama.cpp says as debugging, as it is told to give up."""
-        self._expects = True
-        try:
-            yield
-        finally:
-            self._expects = False
 
     def begin(self) -> None:
         """Clear the log for a new call."""
@@ -66,7 +56,7 @@ class EngineLog:
             known = LEVELS.get(level)
             if known is None:
                 return
-            expected = self._expects or bool(self._flag) or _EXPECTED.search(text) is not None
+            expected = bool(self._flag) or _EXPECTED.search(text) is not None
             self._level = "debug" if expected else known
         for part in text.splitlines(keepends=True):
             start = b"" if self._open else MARKS[self._level]

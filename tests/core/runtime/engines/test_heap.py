@@ -14,12 +14,17 @@ import psutil
 from modeldeck.core.runtime.engines.heap import aligned_room
 c = ctypes.CDLL(None)
 c.malloc.restype = ctypes.c_size_t
+c.mallopt(-3, 32 << 20)  # holes of many MiB, as the C library makes them by and by
 chance, size = random.Random(int(sys.argv[1])), int(sys.argv[2])
 def blocks(count, most):
     return [c.malloc(ctypes.c_size_t(chance.randrange(16, most))) for _ in range(count)]
 for block in blocks(300, 20_000):
     if chance.random() < 0.5:
         c.free(ctypes.c_size_t(block))
+for hole in map(int, sys.argv[3:]):
+    block = c.malloc(ctypes.c_size_t(hole))
+    blocks(1, 20_000)
+    c.free(ctypes.c_size_t(block))
 before = psutil.Process().memory_info().rss
 with aligned_room():
     grown = psutil.Process().memory_info().rss - before
@@ -37,10 +42,13 @@ print(first % 64, larger % 64, grown, left)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
-@pytest.mark.parametrize("size", [400_000, 1_572_928, 8 << 20])
+@pytest.mark.parametrize("size", [400_000, 1_572_928, 40 << 20])
+@pytest.mark.parametrize("holes", [(), (2 << 20,), (600_000, 3 << 20, 30 << 20)])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_large_block_begins_where_a_cache_line_does(seed: int, size: int) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(seed), str(size)]
+def test_a_large_block_begins_where_a_cache_line_does(
+    seed: int, holes: tuple[int, ...], size: int
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, *map(str, (seed, size, *holes))]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     first, larger, grown, left = map(int, told.split())
     assert (first, larger) == (0, 0), "the first, and a larger one instead of it"

@@ -93,6 +93,7 @@ async def test_what_a_key_began_is_done_before_the_next_test(
 ) -> None:
     async with screen("catalog") as at:
         await search(at, "split", "deck/tiny-split-GGUF")
+        await at.finished()
         hub.latency_s = 0.5
         at.type("d")
     async with Client(socket=core.socket) as client:
