@@ -29,6 +29,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """`mallopt`'s numbers of the free bytes at the end of the heap that go back to the system, and of
 the smallest size that gets pages of its own (malloc.h)."""
 LARGE = 1 << 20
+"""Blocks of this size get pages of their own once `map_large` was called."""
 MIDDLE = 4 << 20
 """Blocks of this size get pages of their own once `aligned_room` was used. Smaller ones, such as
 what sampling needs for each token of a large vocabulary, would cost new pages each time."""
@@ -45,9 +46,9 @@ _BLOCK_HEAD, _LEAST_BLOCK = 8, 32
 
 
 class _Heap:
-    """The process's heap: from which size blocks get pages of their own."""
+    """The process's heap: from which size blocks get pages of their own after `aligned_room`."""
 
-    mapped_from: int | None = None
+    mapped_from = MIDDLE
 
 
 def map_large() -> None:
@@ -87,9 +88,8 @@ def aligned_room() -> Iterator[None]:
     finally:
         for block in filled:
             c.free(ctypes.c_size_t(block))
-        mapped_from = _Heap.mapped_from or MIDDLE
-        c.mallopt(_M_MMAP_THRESHOLD, mapped_from)
-        c.mallopt(_M_TRIM_THRESHOLD, 2 * mapped_from)
+        c.mallopt(_M_MMAP_THRESHOLD, _Heap.mapped_from)
+        c.mallopt(_M_TRIM_THRESHOLD, 2 * _Heap.mapped_from)
         trim_heap()
 
 
@@ -97,14 +97,18 @@ def _leave_room(c: ctypes.CDLL) -> list[int]:
     """Leave room at the end of the heap; return the blocks that fill the room before it."""
     small, first, *others = (c.malloc(ctypes.c_size_t(n)) for n in (SMALL_ROOM, *[ROOM] * ROOMS))
     filled: list[int] = []
-    while len(filled) < HOLES and 0 < (block := c.malloc(ctypes.c_size_t(SMALL_ROOM))) < first:
+    for _ in range(HOLES):
+        block = c.malloc(ctypes.c_size_t(SMALL_ROOM))
+        if not 0 < block < first:
+            c.free(ctypes.c_size_t(block))
+            break
         filled.append(block)
     if first:
         # What stays of the block ends where a line begins, and keeps the two rooms apart.
         stays = -first % LINE or LINE
         stays += LINE if stays < _LEAST_BLOCK else 0
         c.realloc(ctypes.c_size_t(first), ctypes.c_size_t(stays - _BLOCK_HEAD))
-    for unused in (*others, block, small):
+    for unused in (*others, small):
         c.free(ctypes.c_size_t(unused))
     return filled
 

@@ -25,7 +25,8 @@ _EXPECTED = re.compile(
     rb"failed to find a memory slot|available cells in kv cache|failed to restore kv cache"
     rb"|non-consecutive token position"
     rb"|Qwen-VL models require|image-min-tokens|llama.cpp/issues/16842"
-    rb"|failed with error 1\b|compute status: 1\b|decode, ret = 2\b|removing memory module entries"
+    rb"|compute_async failed with error 1\b|compute status: 1\b|failed to decode, ret = 2\b"
+    rb"|removing memory module entries"
 )
 """What llama.cpp says in the course of things: when all cells of the KV cache are taken, and some
 are freed then; after images that take fewer positions than tokens; of options of its own programs;

@@ -54,3 +54,27 @@ def test_a_large_block_begins_where_a_cache_line_does(
     assert (first, larger) == (0, 0), "the first, and a larger one instead of it"
     assert grown < 1 << 20, "nothing is written to the room"
     assert left < 1 << 20, "what is freed goes back"
+
+
+MANY_HOLES = """
+import ctypes
+from modeldeck.core.runtime.engines import heap
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_size_t
+c.mallopt(-3, 32 << 20)
+def blocks(count):
+    return [c.malloc(ctypes.c_size_t(heap.SMALL_ROOM)) for _ in range(count)]
+for block in blocks(20)[::2]:
+    c.free(ctypes.c_size_t(block))
+heap.HOLES = 2
+with heap.aligned_room():
+    inside = blocks(10)
+print(len({*inside, *blocks(10)}))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
+def test_no_block_is_freed_twice_where_there_are_more_holes_than_are_filled() -> None:
+    command = [sys.executable, "-c", MANY_HOLES]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert int(told) == 20, "all blocks are different ones"
