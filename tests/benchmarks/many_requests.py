@@ -1,13 +1,15 @@
 """Many requests at once, and conversations in turn, beside llama-server and llama_cpp.server.
 
     LLAMA_SERVER=path LLAMA_CPP_SERVER_PYTHON=path python -m tests.benchmarks.many_requests
-        [--mb 60] [--rounds 5]
+        [--mb 60] [--starts 4] [--rounds 3]
 
 The same model with the same options in a real core, in llama-server (left out where `LLAMA_SERVER`
 names none) and in llama_cpp.server, which answers one request at a time (left out where
 `LLAMA_CPP_SERVER_PYTHON` names no Python that has it). They take turns in every round, in another
-order each time. Every round asks something new. Prints the medians, and the median ratios of the
-core to each of them round by round:
+order each time. Every round asks something new. All are started several times, each time with an
+environment of another length: where a program's memory lies depends on it, and with that up to a
+tenth of llama-server's time. Prints the medians of all rounds, and the median ratios of the core to
+each of them round by round:
 
 - `at once`: N requests that share nothing, prompts of 270 and of 1,000 tokens;
 - `shared`: eight requests with one long system prompt and a question each;
@@ -52,6 +54,10 @@ TOKENS = 64
 SHORT_WORDS, SYSTEM_WORDS, LONG_WORDS = 60, 190, 230
 """A word of the model's vocabulary has four to five tokens: prompts of 270, 860 and 1,000."""
 TALKERS, QUESTIONS = 6, 3
+FILLER = "MODELDECK_BENCHMARK_FILLER"
+LENGTH_STEP = 13
+"""Bytes by which the environment of a start is longer than that of the one before: no two of 16
+starts have lengths with the same remainder of 16, what `malloc` rounds to."""
 
 
 @dataclass(slots=True)
@@ -265,23 +271,22 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--mb", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=(), help="names of scenarios")
+    add_options(parser)
     asked = parser.parse_args()
-    with ExitStack() as stack:
+    options = LoadOptions(
+        context_length=CONTEXT,
+        batch_size=BATCH,
+        threads=asked.threads,
+        flash_attention=True,
+        idle_ttl_s=0,
+        parallel=PARALLEL,
+    )
+
+    def begin(stack: ExitStack) -> dict[str, Side]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="md-")))
         (folder / "model").mkdir()
         path = folder / "model" / "bench-F16.gguf"
         write_gguf(path, size_bytes=asked.mb << 20)
-        options = LoadOptions(
-            context_length=CONTEXT,
-            batch_size=BATCH,
-            threads=asked.threads,
-            flash_attention=True,
-            idle_ttl_s=0,
-            parallel=PARALLEL,
-        )
         process, model = stack.enter_context(loaded_core(path, folder, options))
         sides = {"core": Side(process.url, model, psutil.Process(process.process.pid))}
         if program := os.environ.get("LLAMA_SERVER"):
@@ -290,16 +295,65 @@ def main() -> None:
             sides["llama_cpp.server"] = stack.enter_context(
                 python_server(python, path, asked.threads)
             )
-        scenarios: dict[str, Scenario] = {
-            **{f"at once {level:2}, 270 tokens": at_once(level, SHORT_WORDS) for level in LEVELS},
-            "at once  4, 1000 tokens": at_once(4, LONG_WORDS),
-            "shared  8": shared,
-            "in turn": in_turn,
-            "pause": pause,
-        }
-        for name, scenario in scenarios.items():
-            if not asked.only or name.split()[0] in asked.only or name in asked.only:
-                show(name, measured(sides, name, scenario, asked.rounds))
+        return sides
+
+    scenarios: dict[str, Scenario] = {
+        **{f"at once {level:2}, 270 tokens": at_once(level, SHORT_WORDS) for level in LEVELS},
+        "at once  4, 1000 tokens": at_once(4, LONG_WORDS),
+        "shared  8": shared,
+        "in turn": in_turn,
+        "pause": pause,
+    }
+    measure_and_show(begin, chosen(scenarios, asked.only), asked.starts, asked.rounds)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how often is measured, and what."""
+    parser.add_argument("--starts", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3, help="of each start")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=(), help="names of scenarios")
+
+
+def chosen(scenarios: dict[str, Scenario], only: Sequence[str]) -> dict[str, Scenario]:
+    """The scenarios that are asked for by their name, or its first word; all without any."""
+    return {
+        name: scenario
+        for name, scenario in scenarios.items()
+        if not only or name in only or name.split()[0] in only
+    }
+
+
+def measure_and_show(
+    begin: Callable[[ExitStack], dict[str, Side]],
+    scenarios: dict[str, Scenario],
+    starts: int,
+    rounds: int,
+) -> None:
+    """Measure the servers that `begin` starts, in several starts, and print."""
+    found: dict[str, dict[str, list[Sample]]] = {name: {} for name in scenarios}
+    for start in range(starts):
+        with ExitStack() as stack:
+            stack.enter_context(environment_of_length(LENGTH_STEP * start))
+            sides = begin(stack)
+            for name, scenario in scenarios.items():
+                for side, samples in measured(sides, name, scenario, rounds).items():
+                    found[name].setdefault(side, []).extend(samples)
+    for name, of_sides in found.items():
+        show(name, of_sides)
+
+
+@contextmanager
+def environment_of_length(length: int) -> Iterator[None]:
+    """An environment that is longer by so many bytes, for the programs that are started.
+
+    Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!", 2009.
+    """
+    os.environ[FILLER] = "x" * length
+    try:
+        yield
+    finally:
+        del os.environ[FILLER]
 
 
 def measured(

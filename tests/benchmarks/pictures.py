@@ -1,11 +1,12 @@
 """Time to the first token about a picture, beside llama-server.
 
-    LLAMA_SERVER=path python -m tests.benchmarks.pictures [--kind gemma3] [--rounds 5]
+    LLAMA_SERVER=path python -m tests.benchmarks.pictures [--kind gemma3]
+        [--starts 4] [--rounds 3]
 
 The same model and projector with the same options in a real core and in llama-server (left out
-where `LLAMA_SERVER` names none). They take turns in every round, in another order each time. Every
-round has a new picture, as a PNG of 1,000 by 750 pixels. Prints the medians, and the median ratios
-of the core to llama-server round by round:
+where `LLAMA_SERVER` names none), started several times as `many_requests` does. They take turns in
+every round, in another order each time. Every round has a new picture, as a PNG of 1,000 by 750
+pixels. Prints the medians, and the median ratios of the core to llama-server round by round:
 
 - `new`: a question about a picture that was not seen before;
 - `again`: another question about the same picture, which is held;
@@ -23,7 +24,6 @@ import base64
 import os
 import tempfile
 import zlib
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,11 +40,12 @@ from tests.benchmarks.many_requests import (
     Messages,
     Scenario,
     Side,
+    add_options,
     alone,
     ask,
+    chosen,
     llama_server,
-    measured,
-    show,
+    measure_and_show,
 )
 from tests.support.pictures import picture
 from tests.support.projector_kinds import Tower
@@ -86,35 +87,36 @@ async def beside(side: Side, seed: str) -> list[Answer]:
     return await asyncio.gather(*writers)
 
 
-SCENARIOS: Mapping[str, Scenario] = {"new": new, "again": again, "beside": beside}
+SCENARIOS: dict[str, Scenario] = {"new": new, "again": again, "beside": beside}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--kind", default="gemma3", help="of projector, as the tests write it")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    add_options(parser)
     asked = parser.parse_args()
-    with ExitStack() as stack:
+    options = LoadOptions(
+        context_length=CONTEXT,
+        batch_size=BATCH,
+        threads=asked.threads,
+        flash_attention=True,
+        idle_ttl_s=0,
+        parallel=PARALLEL,
+    )
+
+    def begin(stack: ExitStack) -> dict[str, Side]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="md-")))
         model = write_seeing_model(folder, asked.kind, TOWER)
-        options = LoadOptions(
-            context_length=CONTEXT,
-            batch_size=BATCH,
-            threads=asked.threads,
-            flash_attention=True,
-            idle_ttl_s=0,
-            parallel=PARALLEL,
-        )
         process, name = stack.enter_context(loaded_core(model.path, folder, options))
         sides = {"core": Side(process.url, name, psutil.Process(process.process.pid))}
         if program := os.environ.get("LLAMA_SERVER"):
             more = ("--mmproj", str(model.projector), "--image-max-tokens", str(IMAGE_TOKENS))
             server = llama_server(program, model.path, asked.threads, *more)
             sides["llama-server"] = stack.enter_context(server)
-        for title, scenario in SCENARIOS.items():
-            show(title, measured(sides, title, scenario, asked.rounds))
+        return sides
+
+    measure_and_show(begin, chosen(SCENARIOS, asked.only), asked.starts, asked.rounds)
 
 
 if __name__ == "__main__":
