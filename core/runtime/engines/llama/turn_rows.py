@@ -64,29 +64,22 @@ def chunk_length(held: int, length: int, marks: Sequence[int], room: int) -> int
     return min(room, min(stop, length) - held)
 
 
-def is_half_full(left: int, room: int, *, prompts: int, row_s: float | None) -> bool:
+def is_half_full(left: int, room: int, *, row_s: float | None) -> bool:
     """Whether a turn, in which a prompt ends, is better evaluated than filled with the next one.
 
     The answer whose prompt ends begins sooner then. That is worth it where what is left of the turn
-    would take longer than `WORTH_S`; a turn has at least `LEAST_ROWS`. It is not where more than
-    two prompts are read: what is left for later turns is evaluated over more cells, and that took
-    2 % of the processor time of four and of eight answers.
+    would take longer than `WORTH_S`; a turn has at least `LEAST_ROWS`.
 
     Args:
         left: Rows that the turn still has for prompts.
         room: Rows that it had for them in all.
-        prompts: Prompts that are being read, with the one that ends.
         row_s: Seconds that a row takes, as far as known.
 
-    >>> is_half_full(242, 512, prompts=2, row_s=0.001)
-    True
-    >>> is_half_full(242, 512, prompts=2, row_s=0.00002)
-    False
+    >>> is_half_full(242, 512, row_s=0.001), is_half_full(242, 512, row_s=0.00002)
+    (True, False)
     """
     taken = room - left
-    if prompts > 2 or row_s is None:
-        return False
-    return taken >= max(left, LEAST_ROWS) and left * row_s >= WORTH_S
+    return taken >= max(left, LEAST_ROWS) and row_s is not None and left * row_s >= WORTH_S
 
 
 def rows_to_step(rows: int, left: int, *, step: int) -> int:

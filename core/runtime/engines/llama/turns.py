@@ -244,11 +244,7 @@ class Turns:
                 end = answer.text_end(slot.held)
                 wanted = chunk_length(slot.held, end, slot.marks, end)
                 size = min(wanted, left)
-                if (
-                    size < wanted
-                    and ends
-                    and is_half_full(left, room, prompts=len(reading), row_s=self._row_s)
-                ):
+                if size < wanted and ends and is_half_full(left, room, row_s=self._row_s):
                     size = rows_to_step(taken + room - left, left, step=self.memory.row_step)
                 if size:
                     left -= size

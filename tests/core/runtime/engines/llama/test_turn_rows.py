@@ -55,21 +55,20 @@ def test_reading_stops_at_marks(
 
 
 @pytest.mark.parametrize(
-    ("left", "room", "prompts", "row_s", "full"),
+    ("left", "room", "row_s", "full"),
     [
-        (256, 512, 2, 0.001, True),
-        (257, 512, 2, 0.001, False),
-        (256, 512, 3, 0.001, False),  # the two others would take longer in all
-        (242, 512, 2, 0.00002, False),  # a fast machine: what is left takes 5 ms
-        (242, 512, 2, None, False),  # the speed is not known yet
-        (60, 120, 2, 0.01, False),  # a turn has at least 64 rows
-        (60, 124, 2, 0.01, True),
+        (256, 512, 0.001, True),
+        (257, 512, 0.001, False),
+        (242, 512, 0.00002, False),  # a fast machine: what is left takes 5 ms
+        (242, 512, None, False),  # the speed is not known yet
+        (60, 120, 0.01, False),  # a turn has at least 64 rows
+        (60, 124, 0.01, True),
     ],
 )
 def test_a_turn_is_full_enough_where_the_rest_takes_long(
-    left: int, room: int, prompts: int, row_s: float | None, full: bool
+    left: int, room: int, row_s: float | None, full: bool
 ) -> None:
-    assert is_half_full(left, room, prompts=prompts, row_s=row_s) == full
+    assert is_half_full(left, room, row_s=row_s) == full
 
 
 @pytest.mark.parametrize(
