@@ -273,21 +273,14 @@ def main() -> None:
     parser.add_argument("--mb", type=int, default=60)
     add_options(parser)
     asked = parser.parse_args()
-    options = LoadOptions(
-        context_length=CONTEXT,
-        batch_size=BATCH,
-        threads=asked.threads,
-        flash_attention=True,
-        idle_ttl_s=0,
-        parallel=PARALLEL,
-    )
 
     def begin(stack: ExitStack) -> dict[str, Side]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="md-")))
         (folder / "model").mkdir()
         path = folder / "model" / "bench-F16.gguf"
         write_gguf(path, size_bytes=asked.mb << 20)
-        process, model = stack.enter_context(loaded_core(path, folder, options))
+        loaded = loaded_core(path, folder, load_options(asked.threads))
+        process, model = stack.enter_context(loaded)
         sides = {"core": Side(process.url, model, psutil.Process(process.process.pid))}
         if program := os.environ.get("LLAMA_SERVER"):
             sides["llama-server"] = stack.enter_context(llama_server(program, path, asked.threads))
@@ -305,6 +298,18 @@ def main() -> None:
         "pause": pause,
     }
     measure_and_show(begin, chosen(scenarios, asked.only), asked.starts, asked.rounds)
+
+
+def load_options(threads: int) -> LoadOptions:
+    """How the core loads the model: as llama-server does with the options it is started with."""
+    return LoadOptions(
+        context_length=CONTEXT,
+        batch_size=BATCH,
+        threads=threads,
+        flash_attention=True,
+        idle_ttl_s=0,
+        parallel=PARALLEL,
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -345,7 +350,7 @@ def measure_and_show(
 
 @contextmanager
 def environment_of_length(length: int) -> Iterator[None]:
-    """An environment that is longer by so many bytes, for the programs that are started.
+    """Make the environment of the programs that are started longer by `length` bytes.
 
     Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!", 2009.
     """

@@ -30,12 +30,8 @@ from pathlib import Path
 import psutil
 
 from modeldeck.core.runtime.engines.llama.projector_limits import IMAGE_TOKENS
-from modeldeck.core.schema import LoadOptions
 from tests.benchmarks.generation import loaded_core
 from tests.benchmarks.many_requests import (
-    BATCH,
-    CONTEXT,
-    PARALLEL,
     Answer,
     Messages,
     Scenario,
@@ -45,6 +41,7 @@ from tests.benchmarks.many_requests import (
     ask,
     chosen,
     llama_server,
+    load_options,
     measure_and_show,
 )
 from tests.support.pictures import picture
@@ -96,19 +93,12 @@ def main() -> None:
     parser.add_argument("--kind", default="gemma3", help="of projector, as the tests write it")
     add_options(parser)
     asked = parser.parse_args()
-    options = LoadOptions(
-        context_length=CONTEXT,
-        batch_size=BATCH,
-        threads=asked.threads,
-        flash_attention=True,
-        idle_ttl_s=0,
-        parallel=PARALLEL,
-    )
 
     def begin(stack: ExitStack) -> dict[str, Side]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="md-")))
         model = write_seeing_model(folder, asked.kind, TOWER)
-        process, name = stack.enter_context(loaded_core(model.path, folder, options))
+        loaded = loaded_core(model.path, folder, load_options(asked.threads))
+        process, name = stack.enter_context(loaded)
         sides = {"core": Side(process.url, name, psutil.Process(process.process.pid))}
         if program := os.environ.get("LLAMA_SERVER"):
             more = ("--mmproj", str(model.projector), "--image-max-tokens", str(IMAGE_TOKENS))
