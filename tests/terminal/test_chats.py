@@ -134,16 +134,15 @@ def test_reading_is_not_moved_by_the_answer(
     terminal.type("loop")
     terminal.press("Enter")
     terminal.until(lambda screen: screen.count("tockTick") > 30 and "writing" in screen)
-    terminal.press("PageUp")
-    screen = terminal.until(r"v (\d+) lines? below   ctrl\+end follows again")
-    stays(terminal, screen)
+    stays(
+        terminal,
+        back_to_the_question(terminal, ["PageUp"] * 100, r"below   ctrl\+end follows again"),
+    )
     terminal.press("C-End")
     terminal.until(follows)
     # The mouse leads from the question that may be written to the turns, where letters are keys.
     click(terminal, width // 2, 5)
-    terminal.press("k")  # once, as further ones could come after the screen that is compared
-    screen = terminal.until(r"v (\d+) lines? below   G follows again")
-    stays(terminal, screen)
+    stays(terminal, back_to_the_question(terminal, ["Home"], r"below   G follows again"))
     terminal.press("G")
     terminal.until(follows)
     terminal.press("Escape")
@@ -152,11 +151,20 @@ def test_reading_is_not_moved_by_the_answer(
     assert "left with 0" in terminal.over()
 
 
+def back_to_the_question(terminal: Any, keys: list[str], hint: str) -> str:
+    """The screen once the question is in sight: all lines of its answer are the same."""
+    terminal.press(*keys)
+    screen: str = terminal.until(
+        lambda screen: re.search(hint, screen) and turns(screen)[1].endswith("  loop")
+    )
+    return screen
+
+
 def stays(terminal: Any, screen: str) -> None:
-    """See that the first visible line stays while more comes."""
-    first, below = top_line(screen), lines_below(screen)
+    """See that the visible turns stay while more comes."""
+    shown, below = turns(screen), lines_below(screen)
     screen = terminal.until(lambda screen: lines_below(screen) > below + 5)
-    assert top_line(screen) == first
+    assert turns(screen) == shown
 
 
 def follows(screen: str) -> bool:
@@ -164,9 +172,11 @@ def follows(screen: str) -> bool:
     return "writing" in screen and "follows again" not in screen
 
 
-def top_line(screen: str) -> str:
-    """The first line of the turns that is visible."""
-    return screen.splitlines()[3]
+def turns(screen: str) -> list[str]:
+    """The visible lines of the turns, without the scrollbar, whose thumb moves."""
+    lines = screen.splitlines()[3:]
+    end = next(place for place, line in enumerate(lines) if lines_below(line))
+    return [re.sub(r" *[│┃]$", "", line) for line in lines[:end]]
 
 
 def lines_below(screen: str) -> int:
