@@ -8,7 +8,7 @@ from llguidance import LLTokenizer
 from llguidance._tokenizer import TokenizerWrapper
 
 from modeldeck.core.runtime.grammar.answer_grammar import AnswerGrammar
-from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
+from modeldeck.core.runtime.grammar.matcher import SLICES, GrammarVocabulary
 
 END = 256
 SIGN = 257
@@ -27,7 +27,7 @@ class Bytes:
         return list(text)
 
 
-BYTES = LLTokenizer(TokenizerWrapper(Bytes()), slices=[])
+BYTES = LLTokenizer(TokenizerWrapper(Bytes()), slices=SLICES)
 VOCABULARY = GrammarVocabulary(lambda _guide: BYTES)
 
 

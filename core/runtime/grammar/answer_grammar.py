@@ -33,7 +33,7 @@ class AnswerGrammar:
 
     forms: tuple[str, ...]
     """Grammars, each with a rule `start`. The first one that llguidance takes counts: further ones
-    admit more, and stand for a schema that may be followed in part."""
+    of a schema admit more, and stand for one that may be followed in part."""
     what: str
     """What it was made of, for errors: `grammar`, `JSON schema`, `regular expression`."""
 
@@ -41,7 +41,7 @@ class AnswerGrammar:
 def of_gbnf(text: str) -> AnswerGrammar:
     """The grammar of a text in llama.cpp's GBNF. Raises InvalidRequest for an unsafe one."""
     check_grammar(text)
-    return AnswerGrammar((lark_of(text),), "grammar")
+    return AnswerGrammar(lark_of(text), "grammar")
 
 
 def of_expression(text: str) -> AnswerGrammar:

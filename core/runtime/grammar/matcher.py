@@ -34,6 +34,10 @@ STATES = 100_000
 STACK_BYTES = 512 << 20
 """Stack for reading a grammar: llguidance recurses into rules and groups, 2.7 kB for each, and
 `check_grammar` admits 65,000. Only the used part takes memory."""
+SLICES = [r"[a-z]{1,30}", r'[^"\\\x00-\x1F\x7F]{1,30}']
+"""Words, and text of JSON strings, whose tokens a vocabulary holds once more: where all of a slice
+may come, none of its tokens is looked at, which takes an eighth of the time on average. 25 MiB for
+150,000 tokens; llguidance's own four slices take 57, and are no faster."""
 AMBIGUOUS = "Let it describe each continuation in one way only."
 
 _PLACE = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: ")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from modeldeck.core.runtime.grammar.matcher import SLICES
+
 PIECE_BYTES = 1 << 16
 """Bytes of the longest token."""
 SPECIAL = b"\xff"
@@ -12,7 +14,7 @@ SPECIAL = b"\xff"
 
 
 def make_vocabulary(c: Any, vocab: Any, guide: Any) -> Any:
-    """Return llguidance's `LLTokenizer` of a vocabulary: 0.5 s for 150,000 tokens, and 30 MiB.
+    """Return llguidance's `LLTokenizer` of a vocabulary: 0.6 s for 150,000 tokens, and 55 MiB.
 
     A token counts as text in a grammar where it has text in an answer. All tokens that end an
     answer are its ends.
@@ -38,5 +40,5 @@ def make_vocabulary(c: Any, vocab: Any, guide: Any) -> Any:
         vocab_ptr=vocab,
         tokenize_fptr=tokenize,
         eos_token=ends or [c.llama_vocab_eos(vocab)],
-        slices=[],  # they make the worst token five times as fast, and take 70 MiB
+        slices=SLICES,
     )

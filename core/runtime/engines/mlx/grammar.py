@@ -8,7 +8,7 @@ from typing import Any
 from modeldeck.core.errors import EngineFailed, InvalidRequest
 from modeldeck.core.runtime.engines.bounds import Bounds
 from modeldeck.core.runtime.engines.mlx.sampling import Sample
-from modeldeck.core.runtime.grammar.matcher import GRAMMAR_S, Matcher
+from modeldeck.core.runtime.grammar.matcher import GRAMMAR_S, SLICES, Matcher
 
 REMEDY = "Take the GGUF version of the model, or ask for JSON in the prompt."
 
@@ -75,7 +75,7 @@ class GrammarSampler:
 
 
 def make_vocabulary(tokenizer: Any, ends: Sequence[int], guide: Any) -> Any:
-    """Return llguidance's `LLTokenizer` of mlx-lm's: 150,000 tokens take a second, and 80 MiB.
+    """Return llguidance's `LLTokenizer` of mlx-lm's: 150,000 tokens take a second, and 90 MiB.
 
     `ends` are the tokens that end an answer. Raises InvalidRequest where the model's tokenizer does
     not let its answers be held to a grammar, and EngineFailed where llguidance does not take it.
@@ -88,7 +88,7 @@ def make_vocabulary(tokenizer: Any, ends: Sequence[int], guide: Any) -> Any:
             REMEDY,
         )
     try:
-        return guide.LLTokenizer(backend.to_str(), eos_token=list(ends), slices=[])
+        return guide.LLTokenizer(backend.to_str(), eos_token=list(ends), slices=SLICES)
     except (ValueError, RuntimeError) as error:
         raise EngineFailed(
             f"llguidance does not take this model's tokenizer: {error}.", REMEDY

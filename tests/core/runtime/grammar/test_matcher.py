@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from llguidance import LLTokenizer
+from llguidance._tokenizer import TokenizerWrapper
 
 from modeldeck.core.errors import EngineMissing, InvalidRequest
 from modeldeck.core.runtime.grammar import matcher as matcher_module
@@ -12,8 +14,24 @@ from modeldeck.core.runtime.grammar.answer_grammar import (
     of_gbnf,
     of_schema,
 )
-from modeldeck.core.runtime.grammar.matcher import GrammarVocabulary
-from tests.support.byte_vocabulary import END, SIGN, VOCABULARY
+from modeldeck.core.runtime.grammar.matcher import SLICES, GrammarVocabulary
+from tests.support.byte_vocabulary import END, SIGN, VOCABULARY, Bytes
+
+
+class Words(Bytes):
+    """Bytes, and tokens of several: in each slice, in none, and none of all that may come."""
+
+    tokens = (
+        *Bytes.tokens,
+        *(b"word", b" word", b"Words", b'a", b', b'b"}', b"ne.", b"\n- ", b"\x01\x02"),
+        *("é, 中".encode(), "中".encode()[:2], b"a" * 31, b"b" * 30),
+    )
+
+
+def of_words(slices: list[str]) -> GrammarVocabulary:
+    """A vocabulary with these slices."""
+    made = LLTokenizer(TokenizerWrapper(Words()), slices=slices)
+    return GrammarVocabulary(lambda _guide: made)
 
 
 def admitted(mask: bytes) -> set[int]:
@@ -121,6 +139,22 @@ def test_a_grammar_that_takes_too_much_is_given_up_in_words(
     monkeypatch.setattr(matcher_module, "TOKEN_S", 0.0001)
     with pytest.raises(InvalidRequest, match=r"The grammar is too ambiguous: it takes over 0.05 s"):
         go_on(ambiguous)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "text"),
+    [
+        (of_schema({"properties": {"n": {"type": "string"}}, "required": ["n"]}), '{"n": "a, b"}'),
+        (of_expression("[a-z]+( [a-zA-Z]+)*[.]"), "some Words."),
+        (of_gbnf('root ::= "- " [^\n]+ "\n" root?'), "- a\n- b\n"),
+    ],
+)
+def test_slices_change_nothing_of_what_is_admitted(grammar: AnswerGrammar, text: str) -> None:
+    sliced, plain = (of_words(slices).matcher(grammar) for slices in (SLICES, []))
+    for byte in text.encode():
+        found = [m._matcher.compute_bitmask() for m in (sliced, plain)]
+        assert found[0] == found[1]
+        assert all(m._matcher.consume_token(byte) for m in (sliced, plain))
 
 
 def test_the_choice_by_chance_is_the_same_for_the_same_seed() -> None:
