@@ -8,8 +8,7 @@ without rules within themselves, are gone through token by token, as the engines
 each first choice is admitted, which is mostly so, or none is, and the words that are must be found
 among all (`mask`). Prints processor time a token.
 
-Wanted: under 0.5 ms on average where none is. A GBNF with rules within themselves has a lexeme for
-each character, which takes about as long as llama.cpp's own grammar: 10 ms.
+Wanted: under 0.5 ms on average where none is.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ root ::= object
 value ::= object | array | string | number | "true" | "false" | "null"
 object ::= "{" (string ": " value (", " string ": " value)*)? "}"
 array ::= "[" (value (", " value)*)? "]"
-string ::= "\"" ([^"\\\x00-\x1F] | "\\" ["\\/bfnrt])* "\""
+string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-f]{4}))* "\""
 number ::= "-"? [0-9]+
 """
 ANSWERS: dict[str, tuple[Callable[[], AnswerGrammar], str]] = {
