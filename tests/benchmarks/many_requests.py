@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import socket
 import statistics
@@ -404,7 +405,8 @@ def _median(samples: Sequence[Sample], get: Callable[[Sample], float]) -> float:
 
 
 def _ratio(pairs: Sequence[tuple[Sample, Sample]], get: Callable[[Sample], float]) -> float:
-    return statistics.median(get(a) / (get(b) or 1e-9) for a, b in pairs)
+    """The median ratio; not a number where the other side does not tell its figure."""
+    return statistics.median(get(a) / get(b) if get(b) else math.nan for a, b in pairs)
 
 
 if __name__ == "__main__":
