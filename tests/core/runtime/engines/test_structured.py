@@ -88,6 +88,31 @@ async def test_a_grammar_that_agrees_with_the_model_changes_nothing(
     assert text_of(await bench.ask(tiny, request)) == expected("count")
 
 
+JSON = r"""
+root ::= object
+value ::= object | array | string | number | "true" | "false" | "null"
+object ::= "{" ws (member ("," ws member)*)? "}" ws
+member ::= string ":" ws value
+array ::= "[" ws (value ("," ws value)*)? "]" ws
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
+number ::= "-"? ("0" | [1-9] [0-9]{0,9}) ("." [0-9]+)? ws
+ws ::= | " " | "\n" [ \t]{0,20}
+"""
+
+
+async def test_a_grammar_with_rules_within_themselves_is_followed(
+    bench: Bench, tiny: Instance
+) -> None:
+    whole = 0
+    for seed in range(8):
+        more = {"temperature": 2.0, "seed": seed} if seed else {"temperature": 0}
+        chunks = await bench.ask(tiny, user("json", grammar=JSON, max_tokens=300, **more))
+        if chunks[-1].finish_reason == "stop":
+            assert isinstance(json.loads(text_of(chunks)), dict)
+            whole += 1
+    assert whole
+
+
 SCHEMAS: list[dict[str, Any]] = [
     {},
     {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 90}}},
