@@ -1,15 +1,18 @@
 """Finds repeated characters of a grammar that may be one lexeme, as the text of a string. Pure.
 
-llguidance takes the longest lexeme at each place of a text. So `[^"]*` may be read at once where no
-other class of characters that may come there shares one with it, and where only its own repetition
-lets one of them come after another: the characters of `[a-z]+ "x"` stay apart, and so do those of
-`name name` with `name ::= [a-z]+`. What may come after what is found without regard to the rules
-around it, which finds more than can be: then characters stay apart that need not.
+llguidance takes the longest lexeme at each place of a text: it decides by the next byte whether one
+goes on, and does not go back. So `[^"]*` may be read at once where no other class of characters
+that may come there has one that begins with the same byte, and where only its own repetition lets
+one of them come after another: the characters of `[a-z]+ "x"` stay apart, and so do those of
+`[é]+ "è"`, and of `name name` with `name ::= [a-z]+`. What may come after what is found without
+regard to the rules around it, which finds more than can be: then characters stay apart that need
+not. Where a class has no characters all stay apart, since a lexeme that nothing can end is read on
+by llguidance without end.
 
 The sets are those of Glushkov's construction (The Abstract Theory of Automata, 1961), here over all
 rules of a grammar. A position is where a class of characters stands in a rule. Two positions that
-share a character can both be that of one character of a text; what may follow either may then come
-at the next.
+share a byte can both be that of one character of a text; what may follow either may then come at
+the next.
 """
 
 from __future__ import annotations
@@ -18,21 +21,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-RULES, POSITIONS, RANGES = 1_000, 500, 2_000
-"""Rules, positions, and ranges of characters of a grammar; of one that has more of any, all
-characters stay apart."""
+ITEMS, POSITIONS = 2_000, 500
+"""Items of a grammar, and positions; of one that has more, all characters stay apart."""
 PASSES, STEPS = 100, 20_000
 """Times that the rules are gone through, and positions that are looked at, until nothing more is
 found."""
 WRITTEN_OUT = 16
 """Times that something must come, each of which is looked at by itself: after four hexadecimal
 digits comes something else than after one."""
-_TIMES = re.compile(r"\{(\d+)(,)?")
 MARKS = ("*", "+", "?", "{")
 """Beginnings of repetitions."""
 
-Ranges = tuple[tuple[int, int], ...]
+Ranges = Sequence[tuple[int, int]]
 """Characters, from the first to the last of each range."""
+
+_TIMES = re.compile(r"\{([0-9]+)(,?)([0-9]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +49,16 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A rule or position in a sequence, with its repetition."""
+    """A rule or position in a sequence, and how often it may come."""
 
     symbol: str | int
-    mark: str = ""
-
-    @property
-    def is_optional(self) -> bool:
-        return self.mark in ("*", "?") or self.mark.startswith(("{0,", "{0}"))
-
-    @property
-    def is_repeated(self) -> bool:
-        return self.mark not in ("", "?")
+    least: int = 1
+    most: int | None = 1
 
     @property
     def is_endless(self) -> bool:
-        """Whether any number may come, at least from one on."""
-        return self.mark in ("*", "+")
+        """Whether any number may come, from none or from one on."""
+        return self.most is None and self.least <= 1
 
 
 def find_runs(rules: Mapping[str, Sequence[str]], classes: Mapping[str, Ranges]) -> list[Position]:
@@ -78,10 +74,11 @@ def find_runs(rules: Mapping[str, Sequence[str]], classes: Mapping[str, Ranges])
     >>> find_runs(rules, classes)
     [Position(rule='g', part=0)]
     """
-    if len(rules) > RULES or sum(map(len, classes.values())) > RANGES:
+    if sum(part.count(" ") + 1 for parts in rules.values() for part in parts) > ITEMS:
         return []
-    reader = _Reader(rules, {name: tuple(sorted(ranges)) for name, ranges in classes.items()})
-    if len(reader.positions) > POSITIONS:
+    bytes_ = {name: _first_bytes(ranges) for name, ranges in classes.items()}
+    reader = _Reader(rules, bytes_)
+    if len(reader.positions) > POSITIONS or 0 in bytes_.values():
         return []
     found = _Sets(reader)
     if not found.fill():
@@ -92,33 +89,31 @@ def find_runs(rules: Mapping[str, Sequence[str]], classes: Mapping[str, Ranges])
 class _Reader:
     """Numbers the positions of rules, and finds those whose characters are repeated without end."""
 
-    def __init__(self, rules: Mapping[str, Sequence[str]], classes: Mapping[str, Ranges]) -> None:
+    def __init__(self, rules: Mapping[str, Sequence[str]], classes: Mapping[str, int]) -> None:
         self.positions: list[Position] = []
-        self.characters: list[Ranges] = []
-        """Of each position."""
+        self.bytes: list[int] = []
+        """What a character of each position begins with, as bits."""
         self.sequences: dict[str, list[list[_Item]]] = {}
         self.start = next(iter(rules))
         self._classes = classes
         for name, parts in rules.items():
             self.sequences[name] = list(self._read(name, parts))
         items = [i for found in self.sequences.values() for items in found for i in items]
-        self.looped = {i.symbol for i in items if i.is_endless}
-        """Positions and rules that are repeated without end, rules wherever they are used."""
-        self.looped -= {i.symbol for i in items if isinstance(i.symbol, str) and not i.is_endless}
-        self.looped.discard(self.start)
-        self.single = {
-            name: {
-                items[0].symbol
-                for items in found
-                if len(items) == 1 and not items[0].mark and name in self.looped
-            }
-            for name, found in self.sequences.items()
-        }
-        """Positions that are an alternative by themselves, of rules that are so repeated."""
+        looped = {i.symbol for i in items if i.is_endless}
+        looped -= {i.symbol for i in items if isinstance(i.symbol, str) and not i.is_endless}
+        looped.discard(self.start)
+        self.single = dict.fromkeys(self.sequences, 0)
+        """Positions that are an alternative by themselves, of rules that are repeated without end
+        wherever they are used."""
+        for rule in self.sequences.keys() & looped:
+            for alternative in self.sequences[rule]:
+                match alternative:
+                    case [_Item(int(number), 1, 1)]:
+                        self.single[rule] |= 1 << number
         self.runs = [
             number
             for number, position in enumerate(self.positions)
-            if number in self.looped or number in self.single.get(position.rule, ())
+            if number in looped or self.single.get(position.rule, 0) >> number & 1
         ]
 
     def _read(self, rule: str, parts: Sequence[str]) -> Iterator[list[_Item]]:
@@ -140,24 +135,24 @@ class _Reader:
                 items.append(_Item(part))
         yield items
 
-    def _new(self, position: Position, characters: Ranges) -> int:
+    def _new(self, position: Position, bytes_: int) -> int:
         """The number of a new position."""
         self.positions.append(position)
-        self.characters.append(characters)
+        self.bytes.append(bytes_)
         return len(self.positions) - 1
 
     def _repeated(self, symbol: str | int, mark: str) -> Iterator[_Item]:
         """The items for one that is repeated: one for each time that it must come, if few."""
-        found = _TIMES.match(mark)
-        least = int(found[1]) if found else 0
-        if isinstance(symbol, str) or found is None or not 1 < least <= WRITTEN_OUT:
-            yield _Item(symbol, mark)
+        least, most = _times(mark)
+        if isinstance(symbol, str) or not 1 < least <= WRITTEN_OUT:
+            yield _Item(symbol, least, most)
             return
         yield _Item(symbol)
         for _ in range(least - 1):
-            yield _Item(self._new(self.positions[symbol], self.characters[symbol]))
-        if found[2]:
-            yield _Item(self._new(self.positions[symbol], self.characters[symbol]), "{0,}")
+            yield _Item(self._new(self.positions[symbol], self.bytes[symbol]))
+        if most != least:
+            # No run itself: those before it have the same characters.
+            yield _Item(self._new(self.positions[symbol], self.bytes[symbol]), 0, 2)
 
 
 class _Sets:
@@ -172,7 +167,11 @@ class _Sets:
         self._follow = [0] * len(reader.positions)
         self._beside = [0] * len(reader.positions)
         """What may come where a position may come."""
-        self._overlapping = _overlapping(reader.characters)
+        self._overlapping = [
+            sum(1 << number for number, other in enumerate(reader.bytes) if own & other)
+            for own in reader.bytes
+        ]
+        self._noted: set[tuple[int, int]] = set()
         self._split = 0
         """Positions that may come after themselves otherwise than by their own repetition."""
 
@@ -207,7 +206,7 @@ class _Sets:
             is_empty = True
             for item in items:
                 begins, ends, may_be_empty = self._ends(item.symbol)
-                may_be_empty |= item.is_optional
+                may_be_empty |= item.least == 0
                 first |= begins if is_empty else 0
                 last = ends | (last if may_be_empty else 0)
                 is_empty &= may_be_empty
@@ -222,22 +221,21 @@ class _Sets:
         for item in items:
             begins, ends, may_be_empty = self._ends(item.symbol)
             self._note(last, begins, own=0)
-            if item.is_repeated:
+            if item.most != 1:
                 own = 0
                 if item.is_endless:
-                    own = begins if isinstance(item.symbol, int) else self._single(item.symbol)
+                    own = (
+                        begins if isinstance(item.symbol, int) else self._reader.single[item.symbol]
+                    )
                 self._note(ends, begins, own)
-            last = ends | (last if may_be_empty or item.is_optional else 0)
-
-    def _single(self, rule: str) -> int:
-        return sum(
-            1 << position for position in self._reader.single[rule] if isinstance(position, int)
-        )
+            last = ends | (last if may_be_empty or item.least == 0 else 0)
 
     def _note(self, last: int, first: int, own: int) -> None:
         """Note that these may come after those; `own` are runs that are repeated by that."""
-        for number in _bits(last):
-            self._follow[number] |= first
+        if (last, first) not in self._noted:
+            self._noted.add((last, first))
+            for number in _bits(last):
+                self._follow[number] |= first
         self._split |= last & first & ~own
 
     def _find_beside(self) -> bool:
@@ -262,13 +260,29 @@ class _Sets:
         return True
 
 
-def _overlapping(characters: Sequence[Ranges]) -> list[int]:
-    """The positions that have a character of a position, for each."""
-    found: dict[Ranges, int] = {}
-    for ranges in set(characters):
-        positions = (n for n, other in enumerate(characters) if not _are_disjoint(ranges, other))
-        found[ranges] = sum(1 << number for number in positions)
-    return [found[ranges] for ranges in characters]
+def _first_bytes(ranges: Ranges) -> int:
+    """The bytes that the characters begin with in UTF-8, as bits."""
+    found = 0
+    for low, high in ranges:
+        first, last = (_lead(code) for code in (low, high))
+        found |= (2 << last) - (1 << first)
+    return found
+
+
+def _lead(code: int) -> int:
+    """The first byte of a character in UTF-8 (RFC 3629, section 3); also of a surrogate."""
+    return chr(code).encode("utf-8", "surrogatepass")[0]
+
+
+def _times(mark: str) -> tuple[int, int | None]:
+    """The least and the most times of a repetition."""
+    simple: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+    if mark in simple:
+        return simple[mark]
+    found = _TIMES.fullmatch(mark)
+    assert found is not None
+    least = int(found[1])
+    return least, int(found[3]) if found[3] else None if found[2] else least
 
 
 def _bits(found: int) -> Iterator[int]:
@@ -276,19 +290,3 @@ def _bits(found: int) -> Iterator[int]:
     while found:
         yield (found & -found).bit_length() - 1
         found &= found - 1
-
-
-def _are_disjoint(one: Ranges, two: Ranges) -> bool:
-    """Whether two classes, each in the order of its ranges' beginnings, have no character both."""
-    ones, twos = iter(one), iter(two)
-    try:
-        a, b = next(ones), next(twos)
-        while True:
-            if a[1] < b[0]:
-                a = next(ones)
-            elif b[1] < a[0]:
-                b = next(twos)
-            else:
-                return False
-    except StopIteration:
-        return True

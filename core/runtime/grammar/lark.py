@@ -24,7 +24,7 @@ _PIECE = re.compile(
   | (?P<name> [A-Za-z0-9-]+ )
   | " (?P<literal> (?: [^"\\] | \\. )* ) "
   | \[ (?P<no>\^)? (?P<class> (?: [^\]\\] | \\. )+ ) \]
-  | \{ \s* (?P<least>\d+) \s* (?P<more>,)? \s* (?P<most>\d+)? \s* \}
+  | \{ \s* (?P<least>[0-9]+) \s* (?P<more>,)? \s* (?P<most>[0-9]+)? \s* \}
   | (?P<mark> [*+?()|.] )
     """,
     re.X | re.S,
@@ -128,9 +128,7 @@ class _LarkWriter:
         elif piece["class"] is not None:
             found.append(self._class(_ranges(piece["class"]), negated=bool(piece["no"])))
         elif piece["least"] is not None:
-            times = f"{{{piece['least']}{piece['more'] or ''}{piece['most'] or ''}}}"
-            if times not in ("{1}", "{1,1}"):  # another may follow, which llguidance does not take
-                found.append(times)
+            found += _times(piece)
         elif piece["mark"] == ".":
             found.append(self._lexeme(_ANY, _CHARACTERS))
         else:
@@ -222,6 +220,17 @@ def _filled(parts: Sequence[str]) -> Sequence[str]:
             found.append(_EMPTY)
         found.append(part)
     return found[:-1]
+
+
+def _times(piece: re.Match[str]) -> Sequence[str]:
+    """A repetition by numbers as one mark; none for `{1}`, after which another may follow."""
+    least = int(piece["least"])
+    most = int(piece["most"]) if piece["most"] else None if piece["more"] else least
+    if most is None:
+        return ({0: "*", 1: "+"}.get(least, f"{{{least},}}"),)
+    if least == most:
+        return () if most == 1 else (f"{{{most}}}",)
+    return ("?" if most == 1 else f"{{{least},{most}}}",)
 
 
 def _others(ranges: Ranges) -> Ranges:

@@ -50,6 +50,8 @@ def test_the_examples_in_docstrings_hold() -> None:
         ('root ::= "abc"* "ab"{2,3}', ["abab", "abcababab"], ["ab", "abababab"]),
         ('root ::= ("x"{1}){1}* "y"{1}+', ["y", "xxyy"], ["x"]),
         ('root ::= [ab]{2} "c"{ 1 , } "d"{0,2}', ["abc", "bbccdd"], ["ac", "abcddd"]),
+        ('root ::= [a]* "b"{00,02} "a" ("," root)?', ["aa", "bba,a"], ["bbba"]),
+        ('root ::= "x"{01}? "y" "z"{1,01}?', ["y", "xyz"], ["xxy", "yzz"]),
         # Names, comments and lines.
         (
             '# all\nroot ::= start-1 | # more\n  R1 (r1\n "!")? # end\n\nR1 ::= "A"\nr1 ::= "a"\n'
