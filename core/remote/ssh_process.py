@@ -177,6 +177,8 @@ class SshProcess(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended, and all its pipes are closed."""
+        if self._transport is not None:
+            self._transport.close()  # also where its owner was cancelled before
         self.ended.set()
         self._finished.set()
 

@@ -224,6 +224,14 @@ class EngineProcess:
         self._pipes.reports.clear()
         self._pipes.resume()  # so that a process that blocks on a full pipe can go on
         gentle_s = END_S * (WIRED_FACTOR if self._wired else 1)
+        try:
+            await self._end_within(gentle_s)
+        finally:
+            self._transport.close()  # kills what is still there
+        return self.gone
+
+    async def _end_within(self, gentle_s: float) -> None:
+        """Wait for the end, then terminate, then kill, and wait again each time."""
         for name, limit_s in (("", gentle_s), ("terminate", gentle_s), ("kill", KILL_S)):
             if name and not self.gone:
                 risk = "; memory of the GPU may stay taken until the machine restarts"
@@ -234,11 +242,9 @@ class EngineProcess:
             try:
                 async with asyncio.timeout(limit_s):
                     await self.wait()
-                break
+                return
             except TimeoutError:
                 continue
-        self._transport.close()
-        return self.gone
 
 
 def wires_memory(engine: Engine, system: str) -> bool:

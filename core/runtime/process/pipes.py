@@ -149,6 +149,8 @@ class EnginePipes(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that all of the output was read."""
+        if self._transport is not None:
+            self._transport.close()  # also where its owner was cancelled before
         if self._partial:
             self._add_line(self._partial)
         self.finished.set()

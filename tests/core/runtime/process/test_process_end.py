@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -145,3 +147,27 @@ async def test_a_command_cancelled_before_it_begins_never_runs(tiny: Path) -> No
         assert sorted(ended) == [(2, Cancelled.code), (3, Cancelled.code)]
     finally:
         await engine.end()
+
+
+async def test_a_process_that_ends_by_itself_leaves_nothing_open() -> None:
+    engine = await EngineProcess.start("llama.cpp", lambda *line: None)
+    pipe = engine._transport.get_pipe_transport(0)
+    assert pipe is not None
+    pipe.close()
+    await engine.wait()
+    assert (engine.gone, engine._transport.is_closing()) == (True, True)
+
+
+async def test_an_end_that_is_cut_off_closes_and_kills() -> None:
+    engine = await EngineProcess.start("llama.cpp", lambda *line: None)
+    os.kill(engine.pid, signal.SIGSTOP)
+    begun = set(asyncio.all_tasks())
+    ending = asyncio.create_task(engine.end())
+    await asyncio.sleep(0)  # it begins
+    await asyncio.sleep(0)  # it waits
+    (inner,) = asyncio.all_tasks() - begun - {ending}
+    inner.cancel()  # as when the loop ends
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await engine.wait()
+    assert engine._transport.is_closing()
