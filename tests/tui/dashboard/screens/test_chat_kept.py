@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import struct
@@ -15,7 +16,9 @@ import pytest
 from modeldeck.core.demo.model_writer import expected
 from modeldeck.core.demo.projector import picture
 from modeldeck.tui.chats.chat import Chat, ChatOptions, ChatTurn
+from modeldeck.tui.chats.file_search import files_below
 from modeldeck.tui.chats.store import ChatStore
+from modeldeck.tui.dashboard.screens.chat import writing
 from modeldeck.tui.dashboard.screens.chat.chat_list import ChatList
 from modeldeck.tui.dashboard.screens.chat.keeping import ChatKeeping
 from tests.support.process import CoreProcess
@@ -322,6 +325,31 @@ async def test_a_text_file_goes_with_the_question(
             chat(at).session.chat, chat(at).session.chat.turns[0]
         )
         assert request.messages[0].content == "`notes.md`:\n```md\nplease count\n```\n\ndo it"
+
+
+async def test_a_file_is_picked_before_the_folder_was_read(
+    screen: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chart.txt").write_text("x")
+    (tmp_path / "cat.txt").write_text("y")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modeldeck.tui.chats.file_search.SCAN_LIMIT_S", 60.0)
+    read = asyncio.Event()
+
+    async def files_once_read(folder: str) -> list[str]:
+        await read.wait()
+        return await files_below(folder)
+
+    monkeypatch.setattr(writing, "files_below", files_once_read)
+    async with screen("chat", before=loaded) as at:
+        at.type("at", *"cha", "enter")
+        await at.until(lambda: chat(at).composer.mention == "cha")
+        await at.pilot.pause()
+        assert chat(at).files == ()
+        read.set()
+        await at.until(lambda: [file.name for file in chat(at).files] == ["chart.txt"])
+        assert composer(at).text == ""
+        assert not [text for text in said(at) if "No file matches" in text]
 
 
 async def test_a_model_that_sees_nothing_is_sent_no_picture(

@@ -41,6 +41,8 @@ class ChatWriting:
         """The earlier question that the composer shows."""
         self._below: dict[str, tuple[float, list[str]]] = {}
         """Names of files by folder, and when they were read."""
+        self._offered: str | None = None
+        """The name that the offered files match."""
         self.editing: str | None = None
         """The question that is edited; sending makes a sibling of it."""
 
@@ -200,6 +202,7 @@ class ChatWriting:
         """Offer the files that match what is written behind `@`."""
         view = self._view
         if name is None:
+            self._offered = None
             view.matches.offer(None)
             view.dashboard.keys_changed()
             return
@@ -217,12 +220,17 @@ class ChatWriting:
         sees = model is not None and "vision" in model.capabilities
         found = matching(query.words, known[1], pictures_first=sees)
         if view.composer.mention == name:  # not changed meanwhile
+            self._offered = name
             view.matches.offer([query.folder + path for path in found])
             view.dashboard.keys_changed()
 
     async def pick(self, verb: str) -> None:
         """Move in the offered files, complete the name, or attach one."""
         view = self._view
+        if view.composer.mention != self._offered:  # the key came before the files were read
+            await self.offer(view.composer.mention)
+        if view.composer.mention is None or view.composer.mention != self._offered:
+            return  # given up meanwhile, or they cannot be read, which was said
         path = view.matches.current
         if verb in ("up", "down"):
             view.matches.move(1 if verb == "down" else -1)
