@@ -40,8 +40,7 @@ class AnswerGrammar:
 
 def of_gbnf(text: str) -> AnswerGrammar:
     """The grammar of a text in llama.cpp's GBNF. Raises InvalidRequest for an unsafe one."""
-    check_grammar(text)
-    return AnswerGrammar(lark_of(text), "grammar")
+    return AnswerGrammar(lark_of(check_grammar(text)), "grammar")
 
 
 def of_expression(text: str) -> AnswerGrammar:

@@ -17,9 +17,10 @@ the next.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+
+from modeldeck.core.runtime.grammar.flat_grammar import START, FlatGrammar, Item
+from modeldeck.core.runtime.grammar.gbnf_reader import Characters
 
 ITEMS, POSITIONS = 2_000, 500
 """Items of a grammar, and positions; of one that has more, all characters stay apart."""
@@ -29,130 +30,83 @@ found."""
 WRITTEN_OUT = 16
 """Times that something must come, each of which is looked at by itself: after four hexadecimal
 digits comes something else than after one."""
-MARKS = ("*", "+", "?", "{")
-"""Beginnings of repetitions."""
 
-Ranges = Sequence[tuple[int, int]]
-"""Characters, from the first to the last of each range."""
-
-_TIMES = re.compile(r"\{([0-9]+)(,?)([0-9]*)\}")
+Place = tuple[str, int]
+"""A rule, and the number of an alternative."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a class of characters stands."""
+def find_runs(grammar: FlatGrammar) -> dict[Place, list[int]]:
+    """Find the items of alternatives whose characters may be read at once.
 
-    rule: str
-    part: int
-    """Its number among the parts of the rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A rule or position in a sequence, and how often it may come."""
-
-    symbol: str | int
-    least: int = 1
-    most: int | None = 1
-
-    @property
-    def is_endless(self) -> bool:
-        """Whether any number may come, from none or from one on."""
-        return self.most is None and self.least <= 1
-
-
-def find_runs(rules: Mapping[str, Sequence[str]], classes: Mapping[str, Ranges]) -> list[Position]:
-    """Find the positions whose characters may be read at once.
-
-    Args:
-        rules: Their parts by name: names, marks, `|`, and names in brackets for a text. The first
-            one is what the whole answer is.
-        classes: Characters by the name of their class.
-
-    >>> rules = {"start": ["q", "g", "*", "q"], "g": ["c", "|", "b", "q"]}
-    >>> classes = {"q": ((34, 34),), "b": ((92, 92),), "c": ((97, 122),)}
-    >>> find_runs(rules, classes)
-    [Position(rule='g', part=0)]
+    >>> g = [[Item("c")], [Item("b"), Item("q")]]
+    >>> rules = {START: [[Item("q"), Item("g", 0, None), Item("q")]], "g": g}
+    >>> find_runs(FlatGrammar(rules, {"q": ((34, 34),), "b": ((92, 92),), "c": ((97, 122),)}))
+    {('g', 0): [0]}
     """
-    if sum(part.count(" ") + 1 for parts in rules.values() for part in parts) > ITEMS:
-        return []
-    bytes_ = {name: _first_bytes(ranges) for name, ranges in classes.items()}
-    reader = _Reader(rules, bytes_)
-    if len(reader.positions) > POSITIONS or 0 in bytes_.values():
-        return []
-    found = _Sets(reader)
-    if not found.fill():
-        return []
-    return [reader.positions[number] for number in reader.runs if found.is_apart(number)]
+    items = sum(len(found) for rule in grammar.rules.values() for found in rule)
+    if items > ITEMS or len(grammar.rules) > ITEMS:
+        return {}
+    reader = _Reader(grammar)
+    if len(reader.bytes) > POSITIONS or 0 in reader.bytes:
+        return {}
+    sets = _Sets(reader)
+    if not sets.fill():
+        return {}
+    found: dict[Place, list[int]] = {}
+    for number, (place, item) in reader.runs.items():
+        if sets.is_apart(number):
+            found.setdefault(place, []).append(item)
+    return found
 
 
 class _Reader:
     """Numbers the positions of rules, and finds those whose characters are repeated without end."""
 
-    def __init__(self, rules: Mapping[str, Sequence[str]], classes: Mapping[str, int]) -> None:
-        self.positions: list[Position] = []
+    def __init__(self, grammar: FlatGrammar) -> None:
         self.bytes: list[int] = []
         """What a character of each position begins with, as bits."""
-        self.sequences: dict[str, list[list[_Item]]] = {}
-        self.start = next(iter(rules))
-        self._classes = classes
-        for name, parts in rules.items():
-            self.sequences[name] = list(self._read(name, parts))
-        items = [i for found in self.sequences.values() for items in found for i in items]
-        looped = {i.symbol for i in items if i.is_endless}
-        looped -= {i.symbol for i in items if isinstance(i.symbol, str) and not i.is_endless}
-        looped.discard(self.start)
-        self.single = dict.fromkeys(self.sequences, 0)
+        self.sequences: dict[str, list[list[tuple[str | int, Item]]]] = {}
+        """Alternatives, with the number of a position instead of the name of its class."""
+        self.runs: dict[int, tuple[Place, int]] = {}
+        self.single = dict.fromkeys(grammar.rules, 0)
         """Positions that are an alternative by themselves, of rules that are repeated without end
         wherever they are used."""
-        for rule in self.sequences.keys() & looped:
-            for alternative in self.sequences[rule]:
-                match alternative:
-                    case [_Item(int(number), 1, 1)]:
-                        self.single[rule] |= 1 << number
-        self.runs = [
-            number
-            for number, position in enumerate(self.positions)
-            if number in looped or self.single.get(position.rule, 0) >> number & 1
-        ]
+        self._classes = {name: _first_bytes(found) for name, found in grammar.classes.items()}
+        items = [item for rule in grammar.rules.values() for found in rule for item in found]
+        self._looped = {item.symbol for item in items if item.is_endless}
+        self._looped -= {START, *(item.symbol for item in items if not item.is_endless)}
+        for name, rule in grammar.rules.items():
+            self.sequences[name] = [
+                [found for i, item in enumerate(items) for found in self._read((name, n), i, items)]
+                for n, items in enumerate(rule)
+            ]
 
-    def _read(self, rule: str, parts: Sequence[str]) -> Iterator[list[_Item]]:
-        """The alternatives of a rule."""
-        items: list[_Item] = []
-        for number, part in enumerate(parts):
-            if part == "|":
-                yield items
-                items = []
-            elif part.startswith(MARKS):
-                items += self._repeated(items.pop().symbol, part)
-            elif part.startswith("("):
-                inner = f"{rule} {number}"  # no rule has such a name
-                self.sequences[inner] = list(self._read(inner, part[1:-1].split()))
-                items.append(_Item(inner))
-            elif part in self._classes:
-                items.append(_Item(self._new(Position(rule, number), self._classes[part])))
-            elif part != '""':
-                items.append(_Item(part))
-        yield items
-
-    def _new(self, position: Position, bytes_: int) -> int:
-        """The number of a new position."""
-        self.positions.append(position)
-        self.bytes.append(bytes_)
-        return len(self.positions) - 1
-
-    def _repeated(self, symbol: str | int, mark: str) -> Iterator[_Item]:
-        """The items for one that is repeated: one for each time that it must come, if few."""
-        least, most = _times(mark)
-        if isinstance(symbol, str) or not 1 < least <= WRITTEN_OUT:
-            yield _Item(symbol, least, most)
+    def _read(
+        self, place: Place, number: int, items: Sequence[Item]
+    ) -> Iterator[tuple[str | int, Item]]:
+        """An item, or one for each time that it must come, if few."""
+        item = items[number]
+        if item.symbol not in self._classes:
+            yield item.symbol, item
             return
-        yield _Item(symbol)
-        for _ in range(least - 1):
-            yield _Item(self._new(self.positions[symbol], self.bytes[symbol]))
-        if most != least:
+        if not 1 < item.least <= WRITTEN_OUT:
+            position = self._new(item)
+            if item.is_endless:
+                self.runs[position] = place, number
+            elif item == Item(item.symbol) and len(items) == 1 and place[0] in self._looped:
+                self.runs[position] = place, number
+                self.single[place[0]] |= 1 << position
+            yield position, item
+            return
+        for _ in range(item.least):
+            yield self._new(item), Item(item.symbol)
+        if item.most != item.least:
             # No run itself: those before it have the same characters.
-            yield _Item(self._new(self.positions[symbol], self.bytes[symbol]), 0, 2)
+            yield self._new(item), Item(item.symbol, 0, 2)
+
+    def _new(self, item: Item) -> int:
+        self.bytes.append(self._classes[item.symbol])
+        return len(self.bytes) - 1
 
 
 class _Sets:
@@ -164,8 +118,8 @@ class _Sets:
         self._empty = dict.fromkeys(self._rules, False)
         self._first = dict.fromkeys(self._rules, 0)
         self._last = dict.fromkeys(self._rules, 0)
-        self._follow = [0] * len(reader.positions)
-        self._beside = [0] * len(reader.positions)
+        self._follow = [0] * len(reader.bytes)
+        self._beside = [0] * len(reader.bytes)
         """What may come where a position may come."""
         self._overlapping = [
             sum(1 << number for number, other in enumerate(reader.bytes) if own & other)
@@ -204,8 +158,8 @@ class _Sets:
         for items in self._rules[rule]:
             first = last = 0
             is_empty = True
-            for item in items:
-                begins, ends, may_be_empty = self._ends(item.symbol)
+            for symbol, item in items:
+                begins, ends, may_be_empty = self._ends(symbol)
                 may_be_empty |= item.least == 0
                 first |= begins if is_empty else 0
                 last = ends | (last if may_be_empty else 0)
@@ -215,18 +169,16 @@ class _Sets:
             self._empty[rule] |= is_empty
         return before != (self._first[rule], self._last[rule], self._empty[rule])
 
-    def _find_follow(self, items: Sequence[_Item]) -> None:
+    def _find_follow(self, items: Sequence[tuple[str | int, Item]]) -> None:
         """Note what follows what in one alternative."""
         last = 0
-        for item in items:
-            begins, ends, may_be_empty = self._ends(item.symbol)
+        for symbol, item in items:
+            begins, ends, may_be_empty = self._ends(symbol)
             self._note(last, begins, own=0)
             if item.most != 1:
                 own = 0
                 if item.is_endless:
-                    own = (
-                        begins if isinstance(item.symbol, int) else self._reader.single[item.symbol]
-                    )
+                    own = begins if isinstance(symbol, int) else self._reader.single[symbol]
                 self._note(ends, begins, own)
             last = ends | (last if may_be_empty or item.least == 0 else 0)
 
@@ -240,7 +192,7 @@ class _Sets:
 
     def _find_beside(self) -> bool:
         """Find what may come together; False if that takes too long."""
-        first = self._first[self._reader.start]
+        first = self._first[START]
         todo = [(together, together) for together in {first, *self._follow}]
         found = set(todo)
         steps = 0
@@ -260,7 +212,7 @@ class _Sets:
         return True
 
 
-def _first_bytes(ranges: Ranges) -> int:
+def _first_bytes(ranges: Characters) -> int:
     """The bytes that the characters begin with in UTF-8, as bits."""
     found = 0
     for low, high in ranges:
@@ -272,17 +224,6 @@ def _first_bytes(ranges: Ranges) -> int:
 def _lead(code: int) -> int:
     """The first byte of a character in UTF-8 (RFC 3629, section 3); also of a surrogate."""
     return chr(code).encode("utf-8", "surrogatepass")[0]
-
-
-def _times(mark: str) -> tuple[int, int | None]:
-    """The least and the most times of a repetition."""
-    simple: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-    if mark in simple:
-        return simple[mark]
-    found = _TIMES.fullmatch(mark)
-    assert found is not None
-    least = int(found[1])
-    return least, int(found[3]) if found[3] else None if found[2] else least
 
 
 def _bits(found: int) -> Iterator[int]:

@@ -21,10 +21,13 @@ WAYS = 5_000
 """Ways in which a rule can begin: llama.cpp keeps a stack for each."""
 
 
-def check_grammar(text: str) -> None:
-    """Raise InvalidRequest, with the line and the reason, for a grammar that is not safe.
+def check_grammar(text: str) -> dict[str, Alternatives]:
+    """Return the rules of a grammar that is safe.
 
-    >>> check_grammar('root ::= "yes" | "no"')
+    Raises InvalidRequest, with the line and the reason, for another.
+
+    >>> list(check_grammar('root ::= "yes" | "no"'))
+    ['root']
     >>> check_grammar('root ::= root "a"')
     Traceback (most recent call last):
     ...
@@ -43,6 +46,7 @@ def check_grammar(text: str) -> None:
             "Repeat less.",
         )
     _StartCounter(rules).check()
+    return rules
 
 
 def _check_names(choice: Alternatives, rules: dict[str, Alternatives]) -> None:

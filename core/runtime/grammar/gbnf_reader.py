@@ -8,7 +8,8 @@ are not supported: a grammar is about text, and must not depend on the model's v
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from modeldeck.core.errors import InvalidRequest
 
@@ -23,7 +24,13 @@ _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME = re.compile(r"[A-Za-z0-9-]+")
 _COUNT = re.compile(r"\{\s*([0-9]{1,9})\s*(?:(,)\s*([0-9]{1,9})?\s*)?\}")
 _ESCAPES = {"x": 2, "u": 4, "U": 8}
-_PLAIN_ESCAPES = frozenset('trn\\"[]-')
+_PLAIN_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", **{sign: sign for sign in '\\"[]-'}}
+_ALL = ((1, 0xD7FF), (0xE000, 0x10FFFF))
+"""Characters of a text: a grammar may contain other numbers, which never match. llama.cpp admits no
+token that begins with a null character either."""
+
+Characters = tuple[tuple[int, int], ...]
+"""A class: from the first to the last of each range, in order and apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,8 @@ class RepeatedItem:
     """The name of a rule, a group, or None for characters."""
     elements: int
     """Elements of the characters."""
+    characters: tuple[Characters, ...] = ()
+    """One class after the other."""
     least: int = 1
     most: int | None = 1
 
@@ -122,12 +131,14 @@ class GbnfReader:
         """The next item, without its repetition; None where there is none."""
         match self._text[self._at]:
             case '"':
-                return RepeatedItem(None, self._literal())
+                characters = self._literal()
+                return RepeatedItem(None, len(characters), characters)
             case "[":
-                return RepeatedItem(None, self._class())
+                elements, found = self._class()
+                return RepeatedItem(None, elements, (found,))
             case ".":
                 self._at += 1
-                return RepeatedItem(None, 1)
+                return RepeatedItem(None, 1, (_ALL,))
             case "(":
                 return RepeatedItem(self._group(depth + 1), 1)
             case "<" | "!":
@@ -148,54 +159,58 @@ class GbnfReader:
         self._at += 1
         return choice
 
-    def _literal(self) -> int:
+    def _literal(self) -> tuple[Characters, ...]:
         self._at += 1
-        count = 0
+        found = []
         while self._peek() != '"':
-            self._character()
-            count += 1
+            code = self._character()
+            found.append(_class_of([(code, code)]))
         self._at += 1
-        return count
+        return tuple(found)
 
-    def _class(self) -> int:
+    def _class(self) -> tuple[int, Characters]:
+        """Its elements, and its characters."""
         self._at += 1
-        if self._peek() == "^":
+        if negated := self._peek() == "^":
             self._at += 1
+        ranges: list[tuple[int, int]] = []
         count = 0
         while self._peek() != "]":
-            self._character()
+            low = high = self._character()
             count += 1
             if self._peek() == "-" and not self._text.startswith("-]", self._at):
                 self._at += 1
-                self._character()
+                high = self._character()
                 count += 1
+            ranges.append((low, high))
         self._at += 1
         if not count:
             raise self._wrong("a character class is empty")
-        return count
+        return count, _class_of(_others(_class_of(ranges)) if negated else ranges)
 
     def _peek(self) -> str:
         if self._at >= len(self._text):
             raise self._wrong("the grammar ends in the middle")
         return self._text[self._at]
 
-    def _character(self) -> None:
-        """Pass one character, plain or escaped."""
-        if self._peek() != "\\":
-            self._at += 1
-            return
+    def _character(self) -> int:
+        """Pass one character, plain or escaped, and return its number."""
+        found = self._peek()
         self._at += 1
+        if found != "\\":
+            return ord(found)
         kind = self._peek()
         self._at += 1
         digits = _ESCAPES.get(kind, 0)
         if not digits:
             if kind not in _PLAIN_ESCAPES:
                 raise self._wrong(f"there is no escape \\{kind}")
-            return
+            return ord(_PLAIN_ESCAPES[kind])
         number = self._text[self._at : self._at + digits]
         if not re.fullmatch(f"[0-9A-Fa-f]{{{digits}}}", number):
             raise self._wrong(f"expected {digits} hexadecimal digits")
         self._at += digits
+        return int(number, 16)
 
     def _repeated(self, item: RepeatedItem, weight: int, *, lines: bool) -> RepeatedItem:
         """The item with its repetitions; `weight` is how many symbols it has."""
@@ -207,7 +222,7 @@ class GbnfReader:
             if max(weight, least, most or 0) > REPETITIONS:
                 raise self._wrong(f"this repeats more than {REPETITIONS} items")
             self._made += 1 if most is None else most - least
-            item = RepeatedItem(item.content, item.elements, least, most)
+            item = replace(item, least=least, most=most)
             self._skip(lines=lines)
         return item
 
@@ -233,3 +248,26 @@ class GbnfReader:
 
 def _is_group(item: RepeatedItem) -> bool:
     return isinstance(item.content, Alternatives)
+
+
+def _class_of(ranges: Iterable[tuple[int, int]]) -> Characters:
+    """The characters of a text that are in the ranges; none in one whose first is the larger."""
+    kept = sorted(
+        (max(first, low), min(last, high))
+        for first, last in ranges
+        for low, high in _ALL
+        if max(first, low) <= min(last, high)
+    )
+    found: list[tuple[int, int]] = []
+    for low, high in kept:
+        if found and low <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], high)
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+def _others(characters: Characters) -> Iterable[tuple[int, int]]:
+    """The ranges between these."""
+    edges = [0, *(edge for low, high in characters for edge in (low - 1, high + 1)), 0x10FFFF]
+    return zip(edges[::2], edges[1::2], strict=True)

@@ -43,7 +43,7 @@ def form(grammar: str, *, apart: bool = False) -> str:
     """The grammar by characters, with those apart that could be read at once."""
     with pytest.MonkeyPatch.context() as patch:
         if apart:
-            patch.setattr(lark, "find_runs", lambda *_: [])
+            patch.setattr(lark, "find_runs", lambda _: {})
         return of_gbnf(grammar).forms[-1]
 
 
