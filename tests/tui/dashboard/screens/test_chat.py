@@ -18,6 +18,7 @@ from modeldeck.tui.chats.sampling import FIELDS, from_texts
 from modeldeck.tui.chats.session import ChatSession
 from modeldeck.tui.chats.store import ChatStore
 from modeldeck.tui.dashboard.screens.chat.open_chat import OpenChat
+from modeldeck.tui.dashboard.screens.chat.sheet import SheetBody
 from modeldeck.tui.dashboard.screens.chat.turns import QuestionTurn
 from tests.support.process import CoreProcess
 from tests.tui.dashboard.screens.chat_hands import (
@@ -244,6 +245,19 @@ async def test_hints_and_errors_of_the_sheet_are_whole(screen: Any, size: tuple[
         for field in FIELDS[:6]:
             await at.sees(f"▸ {field.label}", f"✗ {wrong[field.name]}", "enter set")
             await at.press("tab")
+
+
+async def test_the_field_is_in_sight_after_moves_between_two_pictures(screen: Any) -> None:
+    """A scroll that waits for the next picture must not undo what a later move needs."""
+    async with screen("chat", size=(60, 10), before=loaded) as at:
+        await at.press("escape", "t")
+        await at.sees(f"▸ {FIELDS[0].label}")
+        sheet = at.app.screen.query_one(SheetBody)
+        for there in range(2, len(FIELDS)):
+            sheet.move(there)
+            sheet.move(-there)
+            await at.pilot.pause()
+            await at.sees(f"▸ {FIELDS[0].label}")
 
 
 async def test_one_may_leave_while_a_question_is_asked(screen: Any) -> None:

@@ -234,7 +234,7 @@ class ConversationPane(Vertical):
         self._mark()
         self.release()
         widget = self._widgets()[at]
-        self.scroll.scroll_to_widget(widget, animate=False, top=True)
+        self.scroll.scroll_to_widget(widget, animate=False, top=True, immediate=True)
 
     def _set_cursor(self, id: str | None) -> None:
         self.cursor = id

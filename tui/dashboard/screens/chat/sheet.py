@@ -105,7 +105,7 @@ class SheetBody(QuestionBody):
     def on_focus(self) -> None:
         """Give the focus to the field under the cursor; the prompt gives it to the whole body."""
         if not self._fields[self._at].choices:
-            self._input(self._fields[self._at]).focus()
+            self._input(self._fields[self._at]).focus(scroll_visible=False)
 
     def question_keys(self) -> Sequence[QuestionKey]:
         """Keys of the field under the cursor."""
@@ -145,7 +145,7 @@ class SheetBody(QuestionBody):
         """Go to the field `by` places further; the ends meet."""
         self._at = (self._at + by) % len(self._fields)
         field = self._fields[self._at]
-        (self if field.choices else self._input(field)).focus()
+        (self if field.choices else self._input(field)).focus(scroll_visible=False)
         self._draw()
         self._show_field()
         self.post_message(self.KeysChanged())
@@ -205,7 +205,8 @@ class SheetBody(QuestionBody):
     def _show_field(self) -> None:
         label = f"#label-{self._fields[self._at].name}"
         for line in self.query(label):  # none where the question ended meanwhile
-            line.scroll_visible(animate=False)
+            # At once: a scroll that waits for the next picture would undo what a later one needs.
+            line.scroll_visible(animate=False, immediate=True)
 
     def on_resize(self) -> None:
         """Draw the hints where they have room: beside their fields, or below all of them."""
