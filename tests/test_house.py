@@ -111,6 +111,34 @@ def test_no_imports_run_in_a_circle() -> None:
     assert circles(imports) == []
 
 
+def unawaited(code: str) -> list[int]:
+    """Lines of `asyncio.gather` that return before all of its work has ended.
+
+    Without `return_exceptions` it raises as soon as one fails or is cancelled; the others go on
+    without an owner.
+    """
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "gather"
+        and not any(keyword.arg == "return_exceptions" for keyword in node.keywords)
+    ]
+
+
+def test_work_that_runs_at_once_is_waited_for() -> None:
+    """`together` and `each_to_its_end` are the ways; the first is made of `gather`."""
+    assert unawaited("await asyncio.gather(a(), return_exceptions=True)\ngather(b())") == []
+    assert unawaited("await asyncio.gather(a(), b())") == [1]
+    found = {
+        str(path.relative_to(ROOT)): len(lines)
+        for path in sources("core", "tui")
+        if (lines := unawaited(path.read_text()))
+    }
+    assert found == {"core/concurrency/tasks.py": 1}
+
+
 def test_nothing_is_imported_by_the_name_of_its_folder() -> None:
     """Where the folders are on the path, `import core` works, and makes every module anew."""
     wrong = []

@@ -24,6 +24,7 @@ import msgspec
 from modeldeck.core.catalog import model_card, records
 from modeldeck.core.catalog.range_reader import RangeReader
 from modeldeck.core.catalog.response_cache import ResponseCache
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import Corrupt, HubUnavailable, InvalidRequest, NotFound
 from modeldeck.core.formats import gguf_parser, mlx_folder, safetensors
 from modeldeck.core.formats.gguf_parser import GgufHeader
@@ -90,9 +91,7 @@ class HubClient:
             raise InvalidRequest(f"A search has at most {QUERY_LIMIT} characters.")
         key = ("search", self.endpoint, query.casefold(), str(limit))
         try:
-            found = await asyncio.gather(
-                *(self._list(query, limit, format) for format in records.FORMATS)
-            )
+            found = await together(self._list(query, limit, format) for format in records.FORMATS)
         except HubUnavailable as error:
             kept = await self._cached(key, SearchResult)
             if kept is None:

@@ -1,6 +1,7 @@
 """Tasks in the background, blocking work in threads, and how both end cleanly.
 
-`BackgroundTasks` owns work that nothing waits for. `in_thread` runs a short blocking action;
+`BackgroundTasks` owns work that nothing waits for; `together` and `each_to_its_end` wait for
+several things at once. `in_thread` runs a short blocking action;
 `in_own_thread` one that can be aborted; `DaemonThreadPool` one that may never return.
 """
 
@@ -10,9 +11,11 @@ from modeldeck.core.concurrency.tasks import (
     BackgroundTasks,
     Repeated,
     contained,
+    each_to_its_end,
     report_bug,
     report_failure,
     settled,
+    together,
     unexpected,
     whole,
 )
@@ -33,6 +36,7 @@ __all__ = [
     "TimeLimitExceeded",
     "TooManyStuck",
     "contained",
+    "each_to_its_end",
     "end_of_input",
     "in_own_thread",
     "in_thread",
@@ -40,6 +44,7 @@ __all__ = [
     "report_failure",
     "settled",
     "start_detached",
+    "together",
     "unexpected",
     "whole",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import EngineFailed, EngineMissing, InvalidRequest
 from modeldeck.core.runtime.planning.planner import Planner
 from modeldeck.core.runtime.platforms import mlx_remedy
@@ -40,13 +42,12 @@ def choose(format: Format, wanted: Engine | None = None) -> Engine:
 
 async def probe(planner: Planner, *names: Engine) -> tuple[Runtime, ...]:
     """Start engines, or all, for version and devices; one that fails has the reason."""
-    probes: dict[Engine, Callable[[], Awaitable[Runtime]]] = {
+    probes: dict[Engine, Callable[[], Coroutine[Any, Any, Runtime]]] = {
         "llama.cpp": partial(_llama, planner),
         "mlx": _mlx,
     }
-    return tuple(
-        await asyncio.gather(*(probes[name]() for name in probes if name in names or not names))
-    )
+    wanted = [run for name, run in probes.items() if name in names or not names]
+    return tuple(await together(run() for run in wanted))
 
 
 async def _llama(planner: Planner) -> Runtime:

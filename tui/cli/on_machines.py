@@ -6,11 +6,11 @@ or `{"machine": "gpu1", "error": ...}`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from modeldeck.core.concurrency import each_to_its_end
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import CoreUnreachable, DeckError
 from modeldeck.tui.cli.attach import attached, existing
@@ -70,7 +70,7 @@ async def on_each(
         if first is not None:
             raise AlreadyReported(first)
     finally:
-        await asyncio.gather(*(_leave(core, out) for core in cores.values()))
+        await each_to_its_end(_leave(core, out) for core in cores.values())
 
 
 @contextmanager

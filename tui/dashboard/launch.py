@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldeck.core.concurrency import each_to_its_end
 from modeldeck.core.config import config_file
 from modeldeck.core.config.config import Config, Tui
 from modeldeck.core.config.paths import Paths, locate
@@ -138,7 +139,7 @@ async def _on(
 
 async def _closed(hosts: Sequence[CoreHost]) -> None:
     """Close the connections to other machines that are open still, as after a hang-up."""
-    await asyncio.gather(*(host.leave() for host in hosts))
+    await each_to_its_end(host.leave() for host in hosts)
 
 
 def _station(machine: Machine, host: ReachableCore) -> FleetMachine:

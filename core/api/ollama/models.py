@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -28,6 +27,7 @@ from modeldeck.core.api.ollama.model_schema import (
     Tags,
 )
 from modeldeck.core.api.ollama.schema import ModelNameBody, moment
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import Cancelled, NotDownloaded, StorageTimeout
 from modeldeck.core.schema import CacheSelection, Download, Instance, InstanceState, Model
 from modeldeck.core.schema.errors import from_info
@@ -54,7 +54,7 @@ PULL_HZ = 10
 async def list_models(deck: Deck, request: Request) -> Response:
     """The downloaded models."""
     here = [model for model in deck.state.models.values() if model.downloaded]
-    times = await asyncio.gather(*(_modified(model) for model in here))
+    times = await together(_modified(model) for model in here)
     return json_response(
         Tags(
             models=[

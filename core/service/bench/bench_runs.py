@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
-from modeldeck.core.concurrency import BackgroundTasks
+from modeldeck.core.concurrency import BackgroundTasks, together
 from modeldeck.core.errors import (
     Cancelled,
     Conflict,
@@ -246,7 +246,7 @@ class BenchRuns:
                 f"The benchmark was stopped: {model.name} was unloaded.", "Run it again."
             )
         began = time.monotonic()
-        return await _together(
+        return await together(
             self._answer(model, step, per_token, began) for _ in range(step.at_once)
         )
 
@@ -347,14 +347,3 @@ def _speed(bench: Bench) -> ModelSpeed:
         revision=bench.revision,
         at=bench.at,
     )
-
-
-async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of coroutines that run at once; when one fails, the others are cancelled."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from modeldeck.core.concurrency import each_to_its_end
 from modeldeck.core.schema import (
     Instance,
     LoadOptions,
@@ -114,4 +114,4 @@ class InstanceCommands:
             for i in self._parts.feed.state.instances.values()
             if i.state.live and not i.options.pinned
         ]
-        return list(await asyncio.gather(*(self.unload(key, origin) for key in wanted)))
+        return await each_to_its_end(self.unload(key, origin) for key in wanted)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import StorageTimeout
 from modeldeck.core.service.library import custom_files
 from modeldeck.core.service.library.local_files import LocalFiles, signature
@@ -34,10 +34,12 @@ class DiskScan:
         `customs` are the paths of custom models. A folder that does not answer within `limit_s`
         seconds keeps its models as last seen.
         """
-        changed = await asyncio.gather(
-            *(self._scan_folder(root, force, limit_s) for root in self.local_files.roots),
-            *(self._check_custom(path) for path in customs),
-            *(self._read_tool(folder, limit_s) for folder in self.other_tools.folders),
+        changed = await together(
+            (
+                *(self._scan_folder(root, force, limit_s) for root in self.local_files.roots),
+                *(self._check_custom(path) for path in customs),
+                *(self._read_tool(folder, limit_s) for folder in self.other_tools.folders),
+            )
         )
         return any(changed)
 

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from modeldeck.core.concurrency import BackgroundTasks, Repeated, whole
+from modeldeck.core.concurrency import (
+    BackgroundTasks,
+    Repeated,
+    each_to_its_end,
+    together,
+    whole,
+)
 from modeldeck.core.concurrency.tasks import FAILURES_KEPT
 from modeldeck.core.errors import NotEnoughDisk, ShuttingDown, StorageFailed
 
@@ -137,3 +143,69 @@ async def test_a_whole_verb_runs_to_its_end_when_its_caller_goes_away() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     assert steps == ["stored", "remembered"]
+
+
+class Slow:
+    """Work that takes a few turns of the loop to end once it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.ended = False
+
+    async def run(self) -> None:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            finally:
+                self.ended = True
+
+
+async def value(result: int) -> int:
+    return result
+
+
+async def test_results_come_in_order() -> None:
+    assert await together(value(n) for n in range(3)) == [0, 1, 2]
+    assert await each_to_its_end(value(n) for n in range(3)) == [0, 1, 2]
+    assert await together(()) == await each_to_its_end(()) == []
+
+
+async def test_a_failure_cancels_the_others_and_waits_for_their_end() -> None:
+    slow = Slow()
+
+    async def failing() -> None:
+        await slow.begun.wait()
+        raise NotEnoughDisk("full")
+
+    with pytest.raises(NotEnoughDisk):
+        await together((failing(), slow.run()))
+    assert slow.ended
+
+
+async def test_each_runs_to_its_end_where_another_fails() -> None:
+    steps: list[str] = []
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        steps.append("done")
+
+    with pytest.raises(NotEnoughDisk):
+        await each_to_its_end((fail(NotEnoughDisk("full")), later(), fail(OSError())))
+    assert steps == ["done"]
+
+
+@pytest.mark.parametrize("at_once", [together, each_to_its_end])
+async def test_a_cancellation_waits_for_the_end_of_all(at_once: Any) -> None:
+    slow, short = Slow(), asyncio.Event()
+    both = asyncio.create_task(at_once((short.wait(), slow.run())))
+    await slow.begun.wait()
+    both.cancel()
+    await asyncio.sleep(0)  # the short one is cancelled already
+    both.cancel()  # a second time, while it waits
+    with pytest.raises(asyncio.CancelledError):
+        await both
+    assert slow.ended

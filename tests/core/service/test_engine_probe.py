@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from modeldeck.core.config.config import Config, RuntimeSettings
 from modeldeck.core.config.paths import locate
+from modeldeck.core.runtime import registry
+from modeldeck.core.runtime.planning.planner import Planner
 from modeldeck.core.runtime.process import engine_process
 from modeldeck.core.service import engine_probe
 from modeldeck.core.service.deck import Deck
@@ -47,3 +51,34 @@ async def test_an_engine_that_starts_too_slowly_is_probed_again(
                         break
     assert "did not start within 2 s" in told[0][1]
     assert told[-1] == (True, "")
+
+
+STUBBORN = """
+import signal, sys, time
+if "mlx" in sys.orig_argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open({folder!r} + "/" + sys.orig_argv[-2], "w").close()
+time.sleep(600)
+"""
+
+
+async def test_a_probe_that_is_cancelled_leaves_no_process(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_engine.install(tmp_path, monkeypatch)
+    began = tmp_path / "began"
+    began.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(STUBBORN.format(folder=str(began)))
+    monkeypatch.setattr(engine_process, "END_S", 0.2)
+    others = set(psutil.Process().children())
+    planner = Planner()
+    probing = asyncio.create_task(registry.probe(planner))
+    deadline = time.monotonic() + PATIENCE_S
+    while len(list(began.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
+    await planner.close()
+    assert not set(psutil.Process().children()) - others

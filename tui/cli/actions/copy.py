@@ -10,11 +10,11 @@ publishing are those of every download.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from modeldeck.core.concurrency import each_to_its_end
 from modeldeck.core.config import config_file
 from modeldeck.core.config.paths import locate
 from modeldeck.core.errors import InvalidRequest
@@ -57,7 +57,7 @@ async def copy(ref: str, names: Sequence[str], *, json: bool) -> None:
                     await _take(client, out, manifest, peer, first, machine)
     finally:
         hosts = [*cores.values(), *([own] if own.started else [])]
-        for words in await asyncio.gather(*(host.leave() for host in hosts)):
+        for words in await each_to_its_end(host.leave() for host in hosts):
             if words:
                 out.note(words)
 

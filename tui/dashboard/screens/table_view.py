@@ -6,7 +6,6 @@ own, so that an error on one does not stop the others, and reports all of them i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from rich.text import Text
 from textual import events, on
 
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import DeckError
 from modeldeck.tui.dashboard.messages import severity_of
 from modeldeck.tui.dashboard.screens.filtered_view import FilteredView
@@ -202,7 +202,7 @@ class TableView(FilteredView, Generic[RowT, ItemT]):
                 return error
 
         async def all_items(client: Client) -> None:
-            results = await asyncio.gather(*(one(client, item) for item in items))
+            results = await together(one(client, item) for item in items)
             done = [result for result in results if not isinstance(result, DeckError)]
             if done:
                 self.dashboard.say(receipt(done), "done")

@@ -6,11 +6,11 @@ does not stop the others. The result of each is shown as a notice.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import DeckError, NotEnoughMemory
 from modeldeck.core.schema import CacheSelection, LoadOptions, Model, SearchHit
 from modeldeck.core.schema.state import State
@@ -131,7 +131,7 @@ class CatalogActions:
             self._view.background(partial(self._run_all, action, targets), group="verbs")
 
     async def _run_all(self, action: TargetAction, targets: Sequence[Target]) -> None:
-        words = await asyncio.gather(*(self._run_one(action, target) for target in targets))
+        words = await together(self._run_one(action, target) for target in targets)
         done = [words for words in words if words]
         self._unmark([target for target, words in zip(targets, words, strict=True) if words])
         if done:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
+from modeldeck.core.concurrency import together
 from modeldeck.core.errors import Conflict, DeckError, NotDownloaded
 from modeldeck.core.schema import Manifest
 from modeldeck.tui.dashboard.fleet import FleetMachine
@@ -19,9 +19,7 @@ async def source_of(
     `download_key` is the key to name then.
     """
     others = [station for station in stations if station is not target]
-    here, *there = await asyncio.gather(
-        *(_manifest(station, model) for station in (target, *others))
-    )
+    here, *there = await together(_manifest(station, model) for station in (target, *others))
     if here is not None:
         raise Conflict(f"{here.model.unique} is on {target.title} already.")
     for station, manifest in zip(others, there, strict=True):
