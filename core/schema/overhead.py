@@ -35,12 +35,12 @@ class ProcessOverhead:
 
 SHIPPED: Mapping[Engine, ProcessOverhead] = {
     # Python, llama-cpp-python with numpy, and the heap. Linux x86-64 with the CPU build: the peak
-    # of the process after a long prompt, less what it plans and the model's records, was 48 to 49
-    # MiB with 130 architectures; the slope with 31,616 and 150,616 tokens.
-    "llama.cpp": ProcessOverhead(base_bytes=(48 << 20) + (800 << 10), per_token_bytes=160),
+    # of the process after a long prompt, less what it plans and the model's records, was 54 to 55
+    # MiB; the slope with 257 and 60,257 tokens, as a machine measures it.
+    "llama.cpp": ProcessOverhead(base_bytes=(54 << 20) + (512 << 10), per_token_bytes=274),
     # Python with mlx, mlx-lm and transformers, and what they load to answer: the peak of the
     # process on Linux x86-64, less what mlx counts itself, was 82 to 92 MiB for models of 3 and 32
-    # MB. Per token 540 bytes and 600 for its merge, with 30,000 and 100,000 tokens.
-    "mlx": ProcessOverhead(base_bytes=84 << 20, per_token_bytes=1150),
+    # MB; the slope with its merge, with 257 and 60,257 tokens.
+    "mlx": ProcessOverhead(base_bytes=86 << 20, per_token_bytes=1297),
 }
 """Until a machine has measured its own."""

@@ -20,6 +20,7 @@ from modeldeck.core.storage.database import Database
 from tests.support.bench import Bench
 
 MIB = 1 << 20
+SLOPE = SHIPPED["llama.cpp"].per_token_bytes
 
 
 def test_the_worked_examples_hold() -> None:
@@ -34,8 +35,8 @@ def test_the_worked_examples_hold() -> None:
     [
         ((257, 1_000_000 + 257 * 200), (60_257, 1_000_000 + 60_257 * 200), 1_000_000, 200.0),
         # Slopes that make no sense, on a machine that did something else meanwhile.
-        ((257, 1_000_000), (60_257, 900_000), 1_000_000 - 257 * 160, 160.0),
-        ((257, 1_000_000), (60_257, 900_000_000), 1_000_000 - 257 * 160, 160.0),
+        ((257, 1_000_000), (60_257, 900_000), 1_000_000 - round(257 * SLOPE), SLOPE),
+        ((257, 1_000_000), (60_257, 900_000_000), 1_000_000 - round(257 * SLOPE), SLOPE),
     ],
 )
 def test_two_measurements_tell_base_and_slope(
