@@ -390,21 +390,24 @@ class ServiceParts:
             self.tasks.start(self.engines.sample(), name="measuring the engines")
 
     def _download_changed(self, job: Download) -> None:
-        """Commit a job; a completed one only after its model is `downloaded` in State.
+        """Commit a job; one that completes only after its model is `downloaded` in State.
 
         Clients list the models again when a download completes.
         """
         self.counters.download(job)
-        if job.state == "completed":
-            self.tasks.start(self._list_completed(job), name=f"listing {job.unique}")
+        before = self.feed.state.downloads.get(job.id)
+        # One that State does not know yet was completed before: read from the journal, or restored.
+        if job.state == "completed" and before is not None and before.state != "completed":
+            self.tasks.start(self._list_completed(job.id), name=f"listing {job.unique}")
         else:
             self.feed.commit(DownloadChanged, download=job)
 
-    async def _list_completed(self, job: Download) -> None:
+    async def _list_completed(self, job_id: str) -> None:
         try:
             await self.library.look(force=True)
         finally:
-            self.feed.commit(DownloadChanged, download=job)
+            if (job := self.downloads.jobs.get(job_id)) is not None:  # else removed meanwhile
+                self.feed.commit(DownloadChanged, download=job)
         await self.sampler.count_disk()
 
     def instance_of(self, model_id: str) -> Instance | None:

@@ -65,6 +65,50 @@ async def test_a_client_that_leaves_while_it_forgets_a_download_leaves_none_in_s
     assert set(deck.state.downloads) == set(deck._parts.downloads.jobs)
 
 
+class HeldLooks:
+    """Looks at the files of the models that wait until they are let go."""
+
+    def __init__(self, deck: Deck, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go, self.begun = asyncio.Event(), asyncio.Event()
+        library = deck._parts.library
+        really = library.look
+
+        async def look(**options: bool) -> None:
+            self.begun.set()
+            await self.go.wait()
+            await really(**options)
+
+        monkeypatch.setattr(library, "look", look)
+
+
+async def test_a_cleared_download_that_is_undone_is_in_state_at_once(
+    deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await fetched(deck)
+    await deck.downloads.remove(key, ME)
+    looks = HeldLooks(deck, monkeypatch)
+    await deck.undo(None, ME)
+    assert list(deck.state.downloads) == [key]
+    looks.go.set()
+
+
+async def test_a_download_that_goes_while_its_model_is_listed_stays_gone(
+    deck: Deck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = HeldLooks(deck, monkeypatch)
+    job = await deck.downloads.start(TINY, ME)
+    assert job is not None
+    await asyncio.wait_for(looks.begun.wait(), PATIENCE_S)
+    await deck.downloads.remove(job.id, ME)
+    looks.go.set()
+    async with asyncio.timeout(PATIENCE_S):
+        while any(  # noqa: ASYNC110  # as above
+            task.get_name().startswith("listing") for task in asyncio.all_tasks()
+        ):
+            await asyncio.sleep(0.01)
+    assert dict(deck.state.downloads) == {}
+
+
 async def test_of_settings_that_are_not_all_good_none_is_taken(deck: Deck) -> None:
     before = deck.state.settings
     with pytest.raises(InvalidRequest):
