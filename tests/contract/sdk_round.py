@@ -28,6 +28,12 @@ def state(model: Any) -> list[str]:
     return [flag for flag in flags if getattr(model, flag)]
 
 
+def progress(one: Any, model: Any) -> dict[str, Any]:
+    """The progress of the model's download."""
+    told: dict[str, Any] = one.model_specific_model_download_progress(model=model.id).to_dict()
+    return told
+
+
 def failure(call: Any, *arguments: Any, **named: Any) -> list[Any]:
     """The status and the words of a call that fails."""
     try:
@@ -60,14 +66,19 @@ def drive(url: str, unique: str) -> dict[str, Any]:
         many.models_create_new_model, seeded_model=SeededModel.from_dict(seed)
     )
     told["early"] = failure(one.model_specific_model_load, model=model.id)
-    told["idle"] = one.model_specific_model_download_progress(model=model.id).to_dict()
+    told["idle"] = progress(one, model)
     told["download"] = state(one.model_specific_model_download(model=model.id))
     deadline = time.monotonic() + WAIT_S
     while not one.models_specific_model_snapshot(model=model.id).downloaded:
         if time.monotonic() > deadline:
             raise TimeoutError("the download did not end")
         time.sleep(0.02)
-    told["done"] = one.model_specific_model_download_progress(model=model.id).to_dict()
+    # The model is downloaded just before its download is completed.
+    while (status := progress(one, model).get("status")) == "IN-PROGRESS":
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the download is still {status}")
+        time.sleep(0.02)
+    told["done"] = progress(one, model)
     told["again"] = state(one.model_specific_model_download(model=model.id))
     told["cancel"] = state(one.model_specific_model_download_cancel(model=model.id))
     told["load"] = state(one.model_specific_model_load(model=model.id))
