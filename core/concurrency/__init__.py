@@ -1,8 +1,8 @@
 """Tasks in the background, blocking work in threads, and how both end cleanly.
 
 `BackgroundTasks` owns work that nothing waits for; `together` and `each_to_its_end` wait for
-several things at once. `in_thread` runs a short blocking action;
-`in_own_thread` one that can be aborted; `DaemonThreadPool` one that may never return.
+several things at once. `in_thread` runs a short blocking action; `in_own_thread` one that can be
+aborted; `DaemonThreadPool` one that may never return.
 """
 
 from modeldeck.core.concurrency.standard_input import end_of_input

@@ -187,7 +187,8 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 async def each_to_its_end(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines at once and return their results in order; a failure cancels no other.
 
-    Raises the first failure, in the order of `works`, once all have ended.
+    Raises the first failure, in the order of `works`, once all have ended. Where the caller is
+    cancelled, all are, and have ended as well.
     """
     results: list[T] = []
     for outcome in await asyncio.gather(*works, return_exceptions=True):
