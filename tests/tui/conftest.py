@@ -108,6 +108,8 @@ async def emptied(core: CoreProcess, hub: DemoHub) -> None:
             give_way=False,
             jobs_at_once=2,
         )
+        for model in (await client.state()).settings.load_defaults:
+            await client.forget_defaults(model)
 
 
 def is_empty(state: State) -> bool:

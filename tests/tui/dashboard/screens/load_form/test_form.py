@@ -43,6 +43,12 @@ def is_open(at: Any) -> bool:
 async def opened(at: Any, name: str = TINY) -> None:
     """Open the form for a model of the list, and wait for its forecast."""
     await go(at, name)
+    await again(at)
+
+
+async def again(at: Any) -> None:
+    """Open the form for the model of the cursor, and wait for its forecast."""
+    await at.until(lambda: not acting(at) and not is_open(at))
     await at.press("L")
     await at.until(lambda: is_open(at))
     await settled(at)
@@ -52,6 +58,11 @@ async def settled(at: Any) -> None:
     """Wait until the newest plan is drawn, and what it is compared with."""
     await at.until(lambda: is_open(at) and not form(at).facts.forecasts.stale)
     await at.until(lambda: all(w.is_finished for w in at.app.workers if w.group == "load-plan"))
+
+
+def acting(at: Any) -> bool:
+    """Whether what a key asked for is being done, which closes the form at its end."""
+    return any(w.group == "load-form" and not w.is_finished for w in at.app.workers)
 
 
 def last_line(at: Any) -> str:
@@ -89,8 +100,7 @@ async def test_it_takes_all_keys_and_leaves_with_esc_or_a_click(screen: Any) -> 
         await at.press("escape")
         await at.until(lambda: not is_open(at))
         assert "d download" in last_line(at)
-        await at.press("L")
-        await settled(at)
+        await again(at)
         await at.pilot.click("#rows", offset=(10, 6))
         await at.until(lambda: not is_open(at))
         await opened(at)
@@ -134,8 +144,7 @@ async def test_the_forecast_follows_each_change_and_is_never_blank(screen: Any) 
         chosen = dict(form(at).choice.chosen)
         await at.press("escape")
         await at.until(lambda: not is_open(at))
-        await at.press("L")
-        await settled(at)
+        await again(at)
         assert form(at).choice.chosen == chosen
 
 
@@ -165,8 +174,7 @@ async def test_a_loaded_model_is_reloaded_with_one_unload_and_one_load(screen: A
         await at.press("enter")
         await at.sees("Nothing changed;", "stays loaded.")
         (first,) = at.state.instances
-        await at.press("L")
-        await settled(at)
+        await again(at)
         before = len(await at.client.audit_trail())
         await at.press("left")
         await at.sees("was 4k")
@@ -179,8 +187,7 @@ async def test_a_loaded_model_is_reloaded_with_one_unload_and_one_load(screen: A
             while len(trail := await at.client.audit_trail()) < before + 2:
                 await at.pilot.pause()
         assert sorted(entry.action for entry in trail[: len(trail) - before]) == ["load", "unload"]
-        await at.press("L")
-        await settled(at)
+        await again(at)
         (second,) = at.state.instances
         await at.press("end", "up", "space", "enter")
         await at.until(lambda: all(i.options.pinned for i in at.state.instances.values()))
@@ -274,8 +281,7 @@ async def test_a_model_that_is_not_here_has_a_forecast_and_says_what_to_do(scree
         await at.until(lambda: catalog(at).table.move_to("hub:deck/tiny-GGUF"))
         await at.press("enter", "enter")
         await at.until(lambda: len(catalog(at).detail.table.items) > 1)
-        await at.press("L")
-        await settled(at)
+        await again(at)
         await at.sees("exact: asked llama.cpp")
         await at.press("enter")
         await at.sees("is not downloaded: d downloads it.")
@@ -287,8 +293,7 @@ async def test_marked_models_share_a_form(screen: Any) -> None:
         for name in (TINY, F16):
             await go(at, name)
             await at.press("space")
-        await at.press("L")
-        await settled(at)
+        await again(at)
         await at.sees("Load 2 models with", "each with these options")
         assert "draft model" not in at.text
         await at.press("left", "left", "enter")
@@ -326,8 +331,7 @@ async def test_an_adapter_is_asked_for_and_a_wrong_path_stays_with_its_reason(
 async def test_memory_opens_it_for_the_instance(screen: Any, size: tuple[int, int]) -> None:
     async with screen("memory", size=size, before=with_model(context_length=4096)) as at:
         await at.until(lambda: at.app.query_one(MemoryView).table.cursor_item is not None)
-        await at.press("L")
-        await settled(at)
+        await again(at)
         await at.sees("Reload ", "MiB")
         await at.press("left", "enter")
         await at.until(
@@ -349,6 +353,7 @@ async def test_keys_typed_at_random_end_nothing_and_show_no_words_of_the_api(scr
                     await at.press("escape")
                     await opened(at, (TINY, PADDED)[seed % 2])
                 await at.press(key)
+                await at.until(lambda: at.app.question is not None or not acting(at))
                 assert not [word for word in NEVER if word in at.text], at.text
             if not is_open(at):
                 await at.press("escape")
@@ -358,8 +363,6 @@ async def test_keys_typed_at_random_end_nothing_and_show_no_words_of_the_api(scr
             await at.press("escape")
             await at.until(lambda: not is_open(at))
         await at.until(lambda: not at.is_working)
-        for key in (await at.client.state()).settings.load_defaults:
-            await at.client.forget_defaults(key)
 
 
 async def test_a_core_that_is_away_is_said_and_the_fields_stay(screen: Any) -> None:
