@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from textual.app import App
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
@@ -65,6 +66,18 @@ async def _nothing_to_do(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None
         waited = moment * MOMENT_S
         if waited >= max_sleep or (waited >= min_sleep and not loop._ready):
             return
+
+
+@pytest.fixture(autouse=True)
+def workers_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pilot removes the widgets while workers run, which the app ends first when it is left."""
+    shut_down = App._shutdown
+
+    async def shut_down_alone(app: App[Any]) -> None:
+        app.workers.cancel_all()
+        await shut_down(app)
+
+    monkeypatch.setattr(App, "_shutdown", shut_down_alone)
 
 
 @pytest.fixture(autouse=True)

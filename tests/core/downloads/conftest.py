@@ -27,6 +27,10 @@ SETTINGS = Settings(disk_floor_bytes=0, stall_s=20, retries=3, retry_wait_s=0.02
 
 PATIENCE_S = 120.0
 
+EARLY = 64 << 10
+"""Offset of a byte that the first connection brings: another one asks again for what lies behind,
+where the first is slow."""
+
 SOCKETS_BYTES = 4 << 20
 """What the sockets of a few slow connections hold; those of fast ones hold megabytes each."""
 SOCKET_BYTES = 10 << 20

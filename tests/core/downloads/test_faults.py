@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldeck.core.schema import Download
+from tests.core.downloads.conftest import EARLY
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -134,7 +135,7 @@ async def test_a_file_that_is_gone_says_so_at_once(rig: Rig) -> None:
 
 
 async def test_a_flipped_byte_is_found_and_the_file_fetched_once_more(rig: Rig) -> None:
-    rig.hub.faults.flip(20 * MIB, path=NAME)
+    rig.hub.faults.flip(EARLY, path=NAME)
     done = await fetched_whole(rig)
     assert rig.came_once(NAME, 2 * done.total_bytes)
 

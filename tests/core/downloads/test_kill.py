@@ -15,6 +15,7 @@ from modeldeck.core.downloads.job_records import DownloadJob, DurableRanges
 from modeldeck.core.downloads.journal import DownloadJournal
 from modeldeck.core.downloads.ranges import covered
 from modeldeck.core.storage.database import Database
+from tests.core.downloads.conftest import EARLY
 
 if TYPE_CHECKING:
     from tests.core.downloads.conftest import Rig
@@ -190,7 +191,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_publishes_nothing_wrong(
     rig: Rig, where: str, when: str, journaled: bool
 ) -> None:
     if "truncate" in where:
-        rig.hub.faults.flip(MIB, path=NAME)
+        rig.hub.faults.flip(EARLY, path=NAME)
     process = await killed(rig, where, when, ahead=str(4 * MIB))
     assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
     jobs, claims = await journal(rig)

@@ -29,7 +29,7 @@ from modeldeck.tui.dashboard.ascii_filter import plain
 from modeldeck.tui.dashboard.command_registry import NO_ANSWER, OF_THE_CORE
 from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
 from modeldeck.tui.dashboard.options import DashboardOptions
-from modeldeck.tui.dashboard.widgets.status_bar import StatusSegment, fit
+from modeldeck.tui.dashboard.widgets.status_bar import StatusBar, StatusSegment, fit
 from modeldeck.tui.remote.core_link import Attach, LinkState, LinkStatus
 from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 from tests.support.process import CoreProcess
@@ -111,6 +111,20 @@ async def test_the_frame_stands_at_every_size(size: tuple[int, int]) -> None:
         assert "0 loaded" in lines[0]
         assert "1 Catalog" in lines[-1]
         assert "? help" in lines[-1]
+
+
+async def test_what_is_outdated_has_no_colour_that_is_dim() -> None:
+    app = dashboard(chosen=theme.SIXTEEN)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await live(app, pilot)
+        bar = app.screen.query_one(StatusBar)
+        bar.link_status = LinkStatus(state=LinkState.LOST)
+        await until(pilot, lambda: "reconnecting" in drawn(app)[0])
+        strip = app.screen._compositor.render_strips()[0]
+        dim = [(text, style) for text, style, _ in strip if style and style.dim and text.strip()]
+        assert any("GiB" in text for text, _ in dim)
+        for text, style in dim:
+            assert style.color is None or style.color.is_default, text
 
 
 @pytest.mark.parametrize("size", [(60, 3), (30, 1), (12, 1), (80, 5)])

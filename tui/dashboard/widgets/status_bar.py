@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -174,8 +174,7 @@ class StatusBar(TextLines):
             StatusSegment(text=self._loaded(state, inks, wide=wide), rank=LOADED, right=True),
         ]
         if stale:
-            for part in parts:
-                part.text.stylize(inks.muted)
+            parts = [_outdated(part, inks) for part in parts]
         return [part for part in parts if part.text]
 
     def _host(self, state: State) -> Text:
@@ -256,6 +255,12 @@ class StatusBar(TextLines):
 
 
 _BOLD = Style(bold=True)
+
+
+def _outdated(part: StatusSegment, inks: ThemeStyles) -> StatusSegment:
+    """A part as muted text without colours: of sixteen, none is readable when it is dim."""
+    shorter = part.shorter and _outdated(part.shorter, inks)
+    return replace(part, text=Text(part.text.plain, inks.muted), shorter=shorter)
 
 
 def _left(until: str) -> str:

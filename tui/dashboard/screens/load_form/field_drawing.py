@@ -55,8 +55,7 @@ class FieldPainter:
     def field_line(self, found: FormField) -> Text:
         """One field: cursor, label, value, what stands beside it, and who decided it."""
         here = found.name == current_field(self.state, self.facts).name
-        dim = Style(dim=True) if self.away else Style.null()
-        line = Text(style=dim)
+        line = Text()
         line.append(f"{self.glyphs.cursor if here else ' '} ", self.inks.primary)
         line.append(fmt.pad(found.label, VALUE_AT - 2), STRONG if here else self.inks.muted)
         right, style = self._right(found)
@@ -73,7 +72,9 @@ class FieldPainter:
         if line.cell_len > note_end:
             line.truncate(max(0, note_end), overflow="ellipsis")
         line.append(" " * max(0, self.width - fmt.columns(right) - line.cell_len))
-        return line.append(right, style)
+        line.append(right, style)
+        # Without colours: of sixteen, none is readable when it is dim.
+        return Text(line.plain, self.inks.muted) if self.away else line
 
     def _value(self, found: FormField, *, here: bool) -> Text:
         if found.name == "more":

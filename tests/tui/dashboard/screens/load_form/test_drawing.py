@@ -12,6 +12,7 @@ from modeldeck.core.schema import Eviction, LoadPlan, Lora
 from modeldeck.tui.dashboard import theme
 from modeldeck.tui.dashboard.screens.load_form.drawing import Drawing, draw
 from modeldeck.tui.dashboard.screens.load_form.facts import FormFacts
+from modeldeck.tui.dashboard.screens.load_form.fields import CONTEXT
 from modeldeck.tui.dashboard.screens.load_form.forecast_drawing import Painter
 from modeldeck.tui.dashboard.screens.load_form.form_state import FormState
 from modeldeck.tui.text import format as fmt
@@ -49,6 +50,15 @@ def drawn(
         inks=theme.ink(VARIABLES),
     )
     return draw(painter, height, pad)
+
+
+def test_without_an_answer_no_field_has_a_colour_that_is_dim() -> None:
+    inks = theme.ink(VARIABLES)
+    painter = Painter(
+        facts=facts(), state=FormState(), width=79, glyphs=UNICODE, inks=inks, away=True
+    )
+    line = painter.field_line(CONTEXT)
+    assert (line.style, line.spans) == (inks.muted, [])
 
 
 def text(known: FormFacts, size: tuple[int, int, int] = SIZES[1], **state: Any) -> str:
