@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from modeldeck.core.config.paths import locate
 from modeldeck.core.demo.hub import DemoHub
 from modeldeck.tui.cli.actions import models
 from modeldeck.tui.cli.output import Output
+from modeldeck.tui.text import records
 from tests.support.process import CoreProcess
 from tests.tui.cli.as_script import PADDED, PROGRAM, TINY, Command, interrupted_pull
 
@@ -84,9 +86,16 @@ def test_a_core_that_dies_in_mid_pull_is_said(
             await models.pull(client, Output(), [PADDED], detach=False)
 
     async def killed() -> None:
+        followed = asyncio.Event()
+
+        def line(*given: Any) -> Any:
+            followed.set()
+            return drawn(*given)
+
+        drawn = records.download
+        monkeypatch.setattr(records, "download", line)
         pulling = asyncio.create_task(pull())
-        async with Client(socket=core.socket) as client:
-            await client.feed.until(lambda s: any(d.received_bytes for d in s.downloads.values()))
+        await followed.wait()
         core.kill()
         with pytest.raises(errors.CoreUnreachable, match="went away"):
             await pulling
