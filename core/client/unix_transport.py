@@ -30,9 +30,11 @@ class UnixTransport:
         self._socket = socket
         self._headers = [("Host", "localhost"), ("User-Agent", "modeldeck"), *headers.items()]
         self._idle: list[_Connection] = []
+        self._closed = False
 
     async def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; those in use are closed when their streams end."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
             await connection.close()
@@ -54,7 +56,8 @@ class UnixTransport:
         except BaseException:
             connection.abort()
             raise
-        if connection.start_next_cycle() and len(self._idle) < MAX_IDLE:
+        has_room = not self._closed and len(self._idle) < MAX_IDLE
+        if has_room and connection.start_next_cycle():
             self._idle.append(connection)
         else:
             connection.abort()

@@ -113,6 +113,21 @@ async def test_few_idle_connections_are_kept() -> None:
         assert len(transport._idle) == MAX_IDLE
 
 
+async def test_a_connection_whose_answer_ends_after_the_close_is_closed() -> None:
+    ended = asyncio.Event()
+    recorder = Recorder()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await recorder(reader, writer)
+        ended.set()
+
+    async with serving(serve) as transport:
+        async with transport.stream("GET", "/", None, 60.0) as response:
+            await transport.close()
+            assert b"".join([piece async for piece in response.body]) == b"ok"
+        await asyncio.wait_for(ended.wait(), 60)
+
+
 async def test_a_connection_whose_answer_was_left_is_not_used_again() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
