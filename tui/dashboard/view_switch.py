@@ -103,5 +103,9 @@ class ViewSwitch:
         """Remove views; none is in front afterwards, so that a new one of that name comes there."""
         switcher = self._switcher
         for view in views:
+            # First what waits for an answer: it would draw on parts that are gone.
+            for worker in list(view.workers):
+                if view in worker.node.ancestors_with_self:
+                    worker.cancel()
             await view.remove()
         switcher.current = None

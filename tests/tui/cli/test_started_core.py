@@ -95,6 +95,7 @@ def test_a_core_that_dies_in_mid_pull_is_said(
         drawn = records.download
         monkeypatch.setattr(records, "download", line)
         pulling = asyncio.create_task(pull())
+        pulling.add_done_callback(lambda _: followed.set())  # a failure is told below
         await followed.wait()
         core.kill()
         with pytest.raises(errors.CoreUnreachable, match="went away"):

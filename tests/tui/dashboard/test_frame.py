@@ -7,20 +7,18 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from rich.text import Text
 from textual.pilot import Pilot
 from textual.theme import Theme
 
 from modeldeck.core.client.client import Client
 from modeldeck.core.config.config import Tui
 from modeldeck.core.errors import CoreUnreachable, StorageFailed
-from modeldeck.core.schema import Host, Memory, Recording
+from modeldeck.core.schema import Host, Memory
 from modeldeck.core.schema.state import State
 from modeldeck.tui.dashboard import app as app_module
 from modeldeck.tui.dashboard import screens, theme
@@ -29,7 +27,6 @@ from modeldeck.tui.dashboard.ascii_filter import plain
 from modeldeck.tui.dashboard.command_registry import NO_ANSWER, OF_THE_CORE
 from modeldeck.tui.dashboard.dialogs.theme_picker import ThemePicker
 from modeldeck.tui.dashboard.options import DashboardOptions
-from modeldeck.tui.dashboard.widgets.status_bar import StatusBar, StatusSegment, fit
 from modeldeck.tui.remote.core_link import Attach, LinkState, LinkStatus
 from modeldeck.tui.text.format import ASCII, UNICODE, Glyphs
 from tests.support.process import CoreProcess
@@ -113,20 +110,6 @@ async def test_the_frame_stands_at_every_size(size: tuple[int, int]) -> None:
         assert "? help" in lines[-1]
 
 
-async def test_what_is_outdated_has_no_colour_that_is_dim() -> None:
-    app = dashboard(chosen=theme.SIXTEEN)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await live(app, pilot)
-        bar = app.screen.query_one(StatusBar)
-        bar.link_status = LinkStatus(state=LinkState.LOST)
-        await until(pilot, lambda: "reconnecting" in drawn(app)[0])
-        strip = app.screen._compositor.render_strips()[0]
-        dim = [(text, style) for text, style, _ in strip if style and style.dim and text.strip()]
-        assert any("GiB" in text for text, _ in dim)
-        for text, style in dim:
-            assert style.color is None or style.color.is_default, text
-
-
 @pytest.mark.parametrize("size", [(60, 3), (30, 1), (12, 1), (80, 5)])
 async def test_under_that_one_line_is_left_and_the_place_is_kept(size: tuple[int, int]) -> None:
     app = dashboard()
@@ -208,21 +191,6 @@ async def test_a_verb_before_the_core_has_answered_says_that_nothing_was_done(
         await live(app, pilot)
         await pilot.press("escape", key)
         assert sum(NO_ANSWER in message.text for message in app.messages) == 1
-
-
-async def test_the_time_that_is_left_of_a_recording_counts_down_where_nothing_else_moves() -> None:
-    app = dashboard()
-    async with app.run_test(size=(120, 40)) as pilot:
-        await live(app, pilot)
-        until_ = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
-        app.link.latest = replace(STATE, recording=Recording(until=until_))
-        seen: set[str] = set()
-
-        def counted() -> bool:
-            seen.update(re.findall(r"recording ([0-9]+:[0-9]+)", drawn(app)[0]))
-            return len(seen) >= 2
-
-        await until(pilot, counted)
 
 
 def test_views_of_the_core_are_views() -> None:
@@ -431,23 +399,3 @@ async def test_a_broken_theme_of_ones_own_is_a_notice(tmp_path: Path) -> None:
         while app.link.status.state is LinkState.CONNECTING:
             await pilot.pause()
         assert any("bad.toml" in message.text for message in app.messages)
-
-
-def part(text: str, rank: int, *, right: bool = False) -> StatusSegment:
-    return StatusSegment(text=Text(text), rank=rank, right=right)
-
-
-@pytest.mark.parametrize(
-    ("width", "line"),
-    [
-        (20, "left   b       right"),
-        (15, "left   b  right"),
-        (13, "left    right"),
-        (9, "left     "),
-        (3, "lef"),
-        (0, ""),
-    ],
-)
-def test_parts_fall_away_by_rank(width: int, line: str) -> None:
-    parts = [part("left", 0), part("b", 3), part("right", 2, right=True)]
-    assert fit(parts, width).plain == line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.widgets import ContentSwitcher
@@ -13,6 +14,7 @@ from modeldeck.tui.dashboard.app import Dashboard
 from modeldeck.tui.dashboard.dialogs.help_screen import HelpScreen
 from modeldeck.tui.dashboard.last_resort import RAISE
 from modeldeck.tui.dashboard.screens.view import View
+from modeldeck.tui.dashboard.widgets.table import Table
 from tests.tui.dashboard.test_frame import dashboard, drawn, live
 from tests.tui.dashboard.test_questions import DELETE
 
@@ -148,3 +150,30 @@ async def test_keys_that_arrive_with_the_go_to_line_end_nothing() -> None:
             while app.question is not None:
                 await pilot.pause()
         assert not app.messages
+
+
+async def test_an_answer_for_a_view_that_is_being_replaced_draws_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = asyncio.Event()
+
+    async def answered() -> None:
+        await gone.wait()
+        view.query_one(Table)
+
+    app = dashboard()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await live(app, pilot)
+        (view,) = app.query("#disk").results(View)
+        worker = view.run_worker(answered())
+        await pilot.pause()
+        leave = Table._message_loop_exit
+
+        async def left(table: Table[Any]) -> None:
+            await leave(table)
+            gone.set()
+            await asyncio.sleep(0)  # the view is there without its table
+
+        monkeypatch.setattr(Table, "_message_loop_exit", left)
+        await app.rebuild_screens()
+        assert worker.is_cancelled

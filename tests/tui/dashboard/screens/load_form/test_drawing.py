@@ -52,15 +52,6 @@ def drawn(
     return draw(painter, height, pad)
 
 
-def test_without_an_answer_no_field_has_a_colour_that_is_dim() -> None:
-    inks = theme.ink(VARIABLES)
-    painter = Painter(
-        facts=facts(), state=FormState(), width=79, glyphs=UNICODE, inks=inks, away=True
-    )
-    line = painter.field_line(CONTEXT)
-    assert (line.style, line.spans) == (inks.muted, [])
-
-
 def text(known: FormFacts, size: tuple[int, int, int] = SIZES[1], **state: Any) -> str:
     return "\n".join(line.plain.rstrip() for line in drawn(known, size, **state).lines)
 
@@ -82,6 +73,15 @@ CASES = {
     "warned": facts(replace(PLAN, warnings=("a" * 200,), notes=("b" * 200,))),
     "no forecast": facts(replace(PLAN, forecast=None, verdict="unknown")),
 }
+
+
+def test_without_an_answer_no_field_has_a_colour_that_is_dim() -> None:
+    inks = theme.ink(VARIABLES)
+    painter = Painter(
+        facts=facts(), state=FormState(), width=79, glyphs=UNICODE, inks=inks, away=True
+    )
+    line = painter.field_line(CONTEXT)
+    assert (line.style, line.spans) == (inks.muted, [])
 
 
 WARNING = "context length 8192 is above the 4096 tokens that the model was trained for: expect less"
